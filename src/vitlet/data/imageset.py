@@ -1,0 +1,55 @@
+"""Images as the engines get them: decoded, resized and cropped once, kept as bytes on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vitlet.data.preprocess import normalise
+from vitlet.errors import InvalidValue
+from vitlet.records import ImageSpec
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """``count`` images in a ``.npy`` file of uint8 [count, height, width, 3] (RGB, already resized
+    and cropped by ``spec``), so that a measuring process can map it without decoding again.
+
+    ``names`` tell where each came from; ``labels`` are class indices, -1 where unknown.
+    """
+
+    pixels_path: Path
+    spec: ImageSpec
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.labels):
+            raise InvalidValue(f"{len(self.names)} image names for {len(self.labels)} labels")
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    @property
+    def labelled(self) -> int:
+        """How many images have a label."""
+        return sum(label >= 0 for label in self.labels)
+
+    def batches(self, size: int = 1) -> Iterator[np.ndarray]:
+        """Yield the images, normalised, as float32 [up to size, 3, height, width]."""
+        pixels = np.load(self.pixels_path, mmap_mode="r", allow_pickle=False)
+        for start in range(0, self.count, size):
+            yield normalise(np.asarray(pixels[start : start + size]), self.spec)

@@ -1,0 +1,355 @@
+"""The frozen values that travel between the rooms, each checked when it is made.
+
+Everything here but ``Classifier`` (which holds a live module) goes to JSON and back through
+``to_json`` and ``from_json``; a value that does not fit its type is refused with its place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import msgspec
+
+from vitlet.errors import InvalidValue
+
+if TYPE_CHECKING:
+    import torch
+
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Status: TypeAlias = Literal["ok", "unsupported", "failed"]
+Pool: TypeAlias = Literal["token", "mean", "token+mean"]
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "quick_gelu"]
+
+_Record = TypeVar("_Record")
+
+
+def to_json(record: object) -> Any:
+    """Return ``record`` as plain dicts, lists, strings and numbers."""
+    return msgspec.to_builtins(record, enc_hook=_encode)
+
+
+def from_json(data: object, kind: type[_Record]) -> _Record:
+    """Build a ``kind`` from plain JSON values.
+
+    Raises:
+        InvalidValue: a field is missing, unknown in type, or out of range; the message says where.
+    """
+    try:
+        return msgspec.convert(data, kind, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise InvalidValue(f"not a valid {kind.__name__}: {error}") from error
+
+
+def _encode(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"cannot write {type(value).__name__} as JSON")
+
+
+def _decode(kind: type, value: object) -> object:
+    if issubclass(kind, Path) and isinstance(value, str):
+        return kind(value)
+    raise NotImplementedError(f"cannot read {kind.__name__} from JSON")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidValue(message)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How a file becomes the model's input: decode, RGB, resize, centre crop, /255, normalise.
+
+    ``resize`` is an int (the *shorter* edge gets this many pixels, aspect kept: timm's ``center``
+    crop mode) or ``(height, width)`` (exactly this size, aspect lost: timm's ``squash``, Hugging
+    Face's ``ViTImageProcessor``). Then ``height`` x ``width`` pixels are cut from the centre.
+    ``mean`` and ``std`` are per RGB channel on the 0..1 scale.
+    """
+
+    height: int
+    width: int
+    resize: int | tuple[int, int]
+    interpolation: Interpolation = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        edges = (self.resize,) if isinstance(self.resize, int) else self.resize
+        for name, value in (("height", self.height), ("width", self.width), *(("resize", e) for e in edges)):
+            _require(1 <= value <= 8192, f"ImageSpec.{name} is {value}; it must be 1 to 8192 pixels")
+        _require(all(math.isfinite(m) for m in self.mean), f"ImageSpec.mean {self.mean} must be finite")
+        _require(
+            all(math.isfinite(s) and s > 0 for s in self.std), f"ImageSpec.std {self.std} must be above 0"
+        )
+
+
+@dataclass(frozen=True)
+class VitArchitecture:
+    """Every switch of the canonical ViT (``vitlet.models.vit``); sizes in pixels, tokens, channels.
+
+    ``prefix_tokens`` stand before the patch tokens: class token (if any), distillation token (if
+    any), registers, in this order. ``pool`` is what the head reads: the class token, the mean of
+    the patch tokens, or both concatenated (DINOv2). ``final_norm`` is the LayerNorm before
+    pooling, ``pool_norm`` the one after it. ``pre_logits`` is the width of the tanh layer of the
+    original ViT, 0 for none.
+    """
+
+    image_height: int
+    image_width: int
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    mlp_width: int
+    classes: int
+    class_token: bool = True
+    distillation_token: bool = False
+    registers: int = 0
+    pool: Pool = "token"
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    pre_norm: bool = False
+    final_norm: bool = True
+    pool_norm: bool = False
+    pre_logits: int = 0
+    position: Literal["learned", "sincos"] = "learned"
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-6
+    patch_bias: bool = True
+    kind: Literal["vit"] = "vit"
+
+    def __post_init__(self) -> None:
+        limits = {"patch": 512, "width": 16384, "depth": 512, "heads": 1024, "mlp_width": 131072}
+        limits |= {"classes": 1_000_000, "image_height": 8192, "image_width": 8192}
+        for name, most in limits.items():
+            value = getattr(self, name)
+            _require(1 <= value <= most, f"VitArchitecture.{name} is {value}; it must be 1 to {most}")
+        for name, most in (("registers", 1024), ("pre_logits", 131072)):
+            value = getattr(self, name)
+            _require(0 <= value <= most, f"VitArchitecture.{name} is {value}; it must be 0 to {most}")
+        _require(self.width % self.heads == 0, f"width {self.width} is no multiple of heads {self.heads}")
+        _require(
+            self.image_height >= self.patch and self.image_width >= self.patch,
+            f"a {self.image_height}x{self.image_width} image holds no patch of {self.patch}",
+        )
+        _require(self.class_token or self.pool == "mean", f"pool {self.pool!r} needs a class token")
+        _require(
+            not self.distillation_token or self.pool == "token",
+            "a distillation token needs pool 'token': each of its two heads reads its own token",
+        )
+        _require(0 < self.norm_eps < 1, f"norm_eps is {self.norm_eps}; it must be between 0 and 1")
+        _require(
+            self.position != "sincos" or self.width % 4 == 0,
+            f"sine-cosine positions need a width that is a multiple of 4, not {self.width}",
+        )
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before the patch tokens."""
+        return int(self.class_token) + int(self.distillation_token) + self.registers
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.image_height // self.patch, self.image_width // self.patch
+
+
+@dataclass(frozen=True)
+class TimmArchitecture:
+    """A timm classifier that is no canonical ViT (Swin, RegNet, ...): rebuilt by timm by name."""
+
+    name: str
+    classes: int
+    image_height: int
+    image_width: int
+    options: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+    kind: Literal["timm"] = "timm"
+
+    def __post_init__(self) -> None:
+        _require(
+            re.fullmatch(r"[a-z0-9_]+(\.[a-zA-Z0-9_.]+)?", self.name) is not None,
+            f"timm model name {self.name!r} is malformed",
+        )
+
+
+Architecture: TypeAlias = VitArchitecture | TimmArchitecture
+
+
+def architecture_from_json(data: object) -> Architecture:
+    """Read either architecture by its ``kind``.
+
+    Raises:
+        InvalidValue: it is neither, or a field is out of range.
+    """
+    kind = data.get("kind") if isinstance(data, Mapping) else None
+    if kind == "vit":
+        return from_json(data, VitArchitecture)
+    if kind == "timm":
+        return from_json(data, TimmArchitecture)
+    raise InvalidValue(f"architecture kind is {kind!r}; it must be 'vit' or 'timm'")
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that can be compressed: images float32 [batch, 3, height, width] -> logits float32
+    [batch, classes].
+
+    ``module`` is in eval mode on the CPU and is never changed in place. ``architecture`` is
+    enough to rebuild it. ``reference`` is what the user typed, ``library`` where the weights came
+    from ("timm", "hf", "deit", "checkpoint", "bundled").
+    """
+
+    module: torch.nn.Module
+    architecture: Architecture
+    image_spec: ImageSpec
+    labels: tuple[str, ...]
+    reference: str
+    library: str
+    random_weights: bool = False
+
+    def __post_init__(self) -> None:
+        expected = self.architecture.classes
+        _require(
+            len(self.labels) == expected,
+            f"{self.reference}: {len(self.labels)} labels for {expected} classes; give one label per class",
+        )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The choice of arithmetic, small and serialisable.
+
+    ``name`` is "fp32" or "int8-dynamic" (int8 weights, activations quantized at run time by the
+    range of each tensor). ``kernels`` picks the library that multiplies, where a runtime has
+    several ("qnnpack", "x86", "onednn"); empty otherwise. ``str()`` joins them with a dash:
+    "int8-dynamic-qnnpack".
+    """
+
+    name: Literal["fp32", "int8-dynamic"]
+    kernels: Literal["", "qnnpack", "x86", "onednn"] = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.kernels}" if self.kernels else self.name
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported model on disk, enough to be opened by a process that never saw the model.
+
+    ``path`` is the file that the runtime opens; ``size_bytes`` counts it and anything it needs
+    beside it. ``height``, ``width`` are the input's pixels. ``note`` says what a person should
+    know of how it was made ("traced: the model cannot be scripted").
+    """
+
+    engine: str
+    precision: Precision
+    path: Path
+    size_bytes: int
+    height: int
+    width: int
+    classes: int
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.size_bytes > 0, f"artifact {self.path} has no bytes")
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether something can run here and, if not, why and what to do about it."""
+
+    ok: bool
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.ok or bool(self.reason), "an unavailable thing must say why")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine and software that a measurement was taken on."""
+
+    processor: str
+    architecture: str
+    instruction_sets: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    packages: Mapping[str, str]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one variant, raw samples included; ``None`` where it was not.
+
+    ``latency_samples_ms`` holds one tuple for each process that timed it, in order: one image in,
+    logits out, preprocessing excluded. ``logits_error`` is the relative L2 distance to the
+    uncompressed model's logits, ``agreement`` the share of images with the same top answer,
+    ``top1``/``top5`` the shares of labelled images answered right. ``peak_memory_bytes`` is the
+    process's resident high-water mark less what it held with the runtime imported, before the
+    artifact was opened.
+    """
+
+    engine: str
+    precision: str
+    status: Status
+    reason: str = ""
+    latency_samples_ms: tuple[tuple[float, ...], ...] = ()
+    size_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    throughput_images_per_s: float | None = None
+    throughput_batch: int | None = None
+    logits_error: float | None = None
+    agreement: float | None = None
+    top1: float | None = None
+    top5: float | None = None
+    images: int = 0
+    labelled_images: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.status == "ok" or bool(self.reason), f"{self.engine}: a row without result must say why")
+        for name in ("agreement", "top1", "top5"):
+            value = getattr(self, name)
+            _require(value is None or 0 <= value <= 1, f"Measurement.{name} is {value}; it must be 0 to 1")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far vitlet's own path is from the library that the model came from.
+
+    Maximal absolute differences over ``images`` images; ``None`` where that half could not be
+    compared, and then ``reason`` says why. ``library`` is "timm 1.0.31" or the like.
+    """
+
+    library: str
+    images: int = 0
+    preprocessing_max_abs: float | None = None
+    logits_max_abs: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of a long job, for whoever shows it: ``done`` of ``total`` in ``stage``."""
+
+    stage: str
+    detail: str = ""
+    done: int = 0
+    total: int = 0
+
+
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+def no_progress(_: Progress) -> None:
+    """Show nothing."""
