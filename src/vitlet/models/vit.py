@@ -212,16 +212,19 @@ def sine_cosine_positions(rows: int, columns: int, width: int) -> Tensor:
     return torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], dim=1)[None].float()
 
 
-def interpolate_positions(position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+def interpolate_positions(
+    position: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int], *, antialias: bool = True
+) -> Tensor:
     """Resample a learned position embedding [1, rows * columns, width] to another grid of patches,
-    bicubic with antialiasing as timm does, for another image resolution (2012.12877, section 5.1:
-    DeiT-B at 384).
+    bicubic, for another image resolution (2012.12877, section 5.1: DeiT-B at 384).
+
+    timm antialiases, DeiT's own code and Hugging Face's do not; it matters where the grid shrinks.
     """
     if old_grid == new_grid:
         return position
     rows, columns = old_grid
     image = position.reshape(1, rows, columns, -1).permute(0, 3, 1, 2).float()
-    resampled = F.interpolate(image, size=new_grid, mode="bicubic", antialias=True, align_corners=False)
+    resampled = F.interpolate(image, size=new_grid, mode="bicubic", antialias=antialias, align_corners=False)
     return resampled.permute(0, 2, 3, 1).reshape(1, new_grid[0] * new_grid[1], -1).to(position.dtype)
 
 
