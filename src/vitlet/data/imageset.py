@@ -26,7 +26,9 @@ class ImageSet:
     """``count`` images in a ``.npy`` file of uint8 [count, height, width, 3] (RGB, already resized
     and cropped by ``spec``), so that a measuring process can map it without decoding again.
 
-    ``names`` tell where each came from; ``labels`` are class indices, -1 where unknown.
+    ``names`` tell where each came from; ``labels`` are class indices, -1 where unknown. ``note``
+    says what a person should know of the labels ("2 of the 7 class folders ..."), mostly nothing.
+    ``digest`` is the SHA-256 of the pixels: equal digests, equal images; empty if not computed.
     """
 
     pixels_path: Path
@@ -34,6 +36,8 @@ class ImageSet:
     names: tuple[str, ...]
     labels: tuple[int, ...]
     skipped: tuple[Skipped, ...] = ()
+    note: str = ""
+    digest: str = ""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.labels):
