@@ -1,0 +1,119 @@
+"""The state of a training run on disk: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitlet.errors import InvalidValue, TrainingFailed
+from vitlet.records import from_json, to_json
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares of test images answered right: by the model's own output, and by each head where there
+    are two (the model's output then being their mean)."""
+
+    top1: float
+    class_head: float | None = None
+    distillation_head: float | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch brought: mean training loss, test accuracy after it, and its seconds (training
+    alone, testing not counted)."""
+
+    number: int
+    loss: float
+    accuracy: Accuracy
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Where a run keeps its state. ``identity`` is everything that shapes the run (architecture,
+    recipe, objective, data), as plain JSON values: a state is only resumed by the same run."""
+
+    folder: Path
+    identity: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "training.pt"
+
+    def write(self, module: nn.Module, optimizer: torch.optim.Optimizer, epochs: tuple[Epoch, ...]) -> None:
+        """Replace the state by this one; the old one stays until the new one is whole.
+
+        Raises:
+            TrainingFailed: it cannot be written; names the state that is still usable.
+        """
+        buffer = io.BytesIO()
+        state = {"identity": dict(self.identity), "epochs": to_json(epochs)}
+        torch.save(state | {"module": module.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, buffer.getbuffer())
+        except OSError as error:
+            raise TrainingFailed(
+                f"epoch {len(epochs)} cannot be saved in {self.folder} ({error.strerror}); {self.usable()}"
+            ) from error
+
+    def read(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Epoch, ...]:
+        """Load the state into ``module`` and ``optimizer``; returns the epochs done, none without a file.
+
+        Raises:
+            TrainingFailed: the file is damaged.
+            InvalidValue: it belongs to a run with other settings.
+        """
+        if not self.path.exists():
+            return ()
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            identity = state["identity"]
+            epochs = from_json(state["epochs"], tuple[Epoch, ...])
+        except Exception as error:  # torch raises a dozen kinds for a damaged file
+            raise TrainingFailed(
+                f"the training state {self.path} is damaged ({type(error).__name__}); delete it and start again"
+            ) from error
+        different = sorted(k for k in {*identity, *self.identity} if identity.get(k) != self.identity.get(k))
+        if different:
+            raise InvalidValue(
+                f"{self.path} was begun with another {' and '.join(different)}; "
+                "resume with the same settings, or choose another folder"
+            )
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        return epochs
+
+    def usable(self) -> str:
+        """A clause that says what is left to go on from."""
+        if self.path.exists():
+            return f"the last finished epoch is in {self.path}: run the same with --resume to go on from it"
+        return "no epoch was finished, so there is nothing to resume"
+
+
+def write_whole(path: Path, data: bytes | memoryview) -> None:
+    """Write a file so that it is either the old or the new one, never a part of it.
+
+    Raises:
+        OSError: it cannot be written; the old file is untouched.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
