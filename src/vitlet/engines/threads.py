@@ -1,0 +1,42 @@
+"""Running PyTorch with a number of threads, and no longer than that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vitlet.errors import InvalidValue
+
+_MOST = 1024
+
+
+def checked_threads(threads: int) -> int:
+    """Return ``threads``.
+
+    Raises:
+        InvalidValue: below 1 or above 1024.
+    """
+    if not 1 <= threads <= _MOST:
+        raise InvalidValue(f"threads is {threads}; it must be 1 to {_MOST}")
+    return threads
+
+
+@contextmanager
+def using_threads(threads: int) -> Iterator[None]:
+    """Let PyTorch compute with this many threads inside the ``with`` block.
+
+    ``torch.set_num_threads`` is process-wide: it sizes OpenMP's and MKL's teams and the pool that
+    QNNPACK and XNNPACK share. The number before is put back, so that sessions with different
+    threads can live side by side; two of them may not run at the same time.
+    """
+    before = torch.get_num_threads()
+    if before == threads:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

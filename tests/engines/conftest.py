@@ -1,0 +1,197 @@
+"""Small classifiers of every sort that an engine may be given, and a way to run code in a process
+that never saw them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vitlet.engines import Engine, engines
+from vitlet.errors import Unsupported
+from vitlet.models.build import build
+from vitlet.records import (
+    Architecture,
+    Artifact,
+    Classifier,
+    ImageSpec,
+    Precision,
+    TimmArchitecture,
+    VitArchitecture,
+    to_json,
+)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    # Class and distillation token, wide enough that the weights and not the program fill the file.
+    "distilled": VitArchitecture(
+        image_height=32,
+        image_width=32,
+        patch=8,
+        width=192,
+        depth=3,
+        heads=3,
+        mlp_width=768,
+        classes=10,
+        distillation_token=True,
+    ),
+    # As many of the other switches as go together, and images that are not square.
+    "pooled": VitArchitecture(
+        image_height=32,
+        image_width=48,
+        patch=16,
+        width=64,
+        depth=2,
+        heads=2,
+        mlp_width=96,
+        classes=7,
+        class_token=True,
+        registers=2,
+        pool="token+mean",
+        qkv_bias=False,
+        layer_scale=True,
+        pre_norm=True,
+        pool_norm=True,
+        pre_logits=24,
+        position="sincos",
+        activation="quick_gelu",
+    ),
+    # No ViT: convolutions, and linears between them.
+    "opaque": TimmArchitecture("test_convnext", classes=5, image_height=96, image_width=96),
+    # torch.jit.script refuses its source.
+    "traced": TimmArchitecture(
+        "hiera_tiny_224", classes=5, image_height=224, image_width=224, options={"embed_dim": 8}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Finished:
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def answer(self) -> Any:
+        """The JSON on the last line of standard output."""
+        assert self.returncode == 0, self.stderr
+        return json.loads(self.stdout.splitlines()[-1])
+
+
+def fresh_process(code: str, *arguments: object) -> Finished:
+    """Run Python ``code`` in its own process; it finds ``arguments``, as JSON, in ``arguments``."""
+    prelude = "import json, sys\narguments = json.loads(sys.argv[1])\n"
+    passed = json.dumps([str(a) if isinstance(a, Path) else to_json(a) for a in arguments])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", prelude + code, passed],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def make_classifier(architecture: Architecture, *, seed: int = 3) -> Classifier:
+    height, width = architecture.image_height, architecture.image_width
+    module = build(architecture, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        # Fresh heads give logits near 0, in which a wrong answer could hide below the tolerance.
+        if "head" in name and parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
+    return Classifier(
+        module,
+        architecture,
+        ImageSpec(height, width, (height, width)),
+        labels=tuple(f"class {i}" for i in range(architecture.classes)),
+        reference=f"test:{getattr(architecture, 'name', 'vit')}",
+        library="checkpoint",
+    )
+
+
+def images_for(classifier: Classifier, batch: int, *, seed: int = 0) -> np.ndarray:
+    size = (batch, 3, classifier.architecture.image_height, classifier.architecture.image_width)
+    return np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
+
+
+def logits_of(classifier: Classifier, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return classifier.module(torch.from_numpy(images)).numpy()
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``engine`` and ``precision`` is run for every variant that vitlet knows."""
+    if {"engine", "precision"} <= set(metafunc.fixturenames):
+        variants = [
+            pytest.param(engine, precision, id=f"{name}-{precision}")
+            for name, engine in engines().items()
+            for precision in engine.precisions()
+        ]
+        metafunc.parametrize(("engine", "precision"), variants)
+
+
+@pytest.fixture(scope="session")
+def classifiers() -> dict[str, Classifier]:
+    return {name: make_classifier(architecture) for name, architecture in ARCHITECTURES.items()}
+
+
+@pytest.fixture(scope="session")
+def distilled(classifiers: dict[str, Classifier]) -> Classifier:
+    return classifiers["distilled"]
+
+
+@pytest.fixture(scope="session")
+def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
+    """Export a classifier (the distilled one if not said otherwise), once for each variant; skip
+    where the variant cannot be had here."""
+    folder = tmp_path_factory.mktemp("exported")
+    done: dict[tuple[str, str, Precision], Artifact] = {}
+
+    def export(engine: Engine, precision: Precision, name: str = "distilled") -> Artifact:
+        key = (name, engine.name, precision)
+        if key not in done:
+            try:
+                done[key] = engine.export(classifiers[name], precision, folder / "-".join(map(str, key)))
+            except Unsupported as unsupported:
+                pytest.skip(unsupported.reason)
+        return done[key]
+
+    return export
+
+
+# Functions that tests call, as fixtures: test modules cannot import from here.
+@pytest.fixture(name="make_classifier", scope="session")
+def _make_classifier() -> Callable[..., Classifier]:
+    return make_classifier
+
+
+@pytest.fixture(name="images_for", scope="session")
+def _images_for() -> Callable[..., np.ndarray]:
+    return images_for
+
+
+@pytest.fixture(name="logits_of", scope="session")
+def _logits_of() -> Callable[..., np.ndarray]:
+    return logits_of
+
+
+@pytest.fixture(name="relative_error", scope="session")
+def _relative_error() -> Callable[..., float]:
+    return relative_error
+
+
+@pytest.fixture(name="fresh_process", scope="session")
+def _fresh_process() -> Callable[..., Finished]:
+    return fresh_process

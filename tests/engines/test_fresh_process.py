@@ -1,0 +1,176 @@
+"""Artifacts reopened by a process that never saw the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vitlet.engines import engine, engines
+from vitlet.records import Precision
+
+#: Relative L2 error of the logits that int8 may bring to these small models; fp32 gets 1e-5.
+INT8_ERROR = 0.1
+
+OPEN_ALL = """
+import numpy as np
+from pathlib import Path
+from vitlet.engines import engine
+from vitlet.records import Artifact, from_json
+
+artifacts, images_path, logits_path = arguments
+images = np.load(images_path)
+logits = {}
+for key, artifact in artifacts.items():
+    artifact = from_json(artifact, Artifact)
+    session = engine(artifact.engine).open(artifact, threads=1)
+    for batch in (1, 3):
+        logits[f"{key}/{batch}"] = session.run(images[key.split("/")[0]][:batch])
+    session.close()
+np.savez(logits_path, **logits)
+print(json.dumps("timm" in sys.modules))
+"""
+
+
+@pytest.fixture(scope="module")
+def reopened(classifiers, images_for, exported, fresh_process, tmp_path_factory):
+    """Every variant of every classifier, run in one fresh process: {name/engine/precision/batch: logits}."""
+    folder = tmp_path_factory.mktemp("reopened")
+    artifacts = {}
+    for name in classifiers:
+        for found in engines().values():
+            for precision in found.precisions():
+                # A trace takes long to make; three variants show all the ways that it goes.
+                if name == "traced" and (found.name, precision) not in TRACED:
+                    continue
+                try:
+                    artifacts[f"{name}/{found.name}/{precision}"] = exported(found, precision, name)
+                except pytest.skip.Exception:
+                    continue
+    np.savez(folder / "images.npz", **{name: images_for(c, 3) for name, c in classifiers.items()})
+    assert fresh_process(OPEN_ALL, artifacts, folder / "images.npz", folder / "logits.npz").answer
+    return dict(np.load(folder / "logits.npz"))
+
+
+TRACED = [
+    ("torchscript", Precision("fp32")),
+    ("torchscript", Precision("int8-dynamic", "qnnpack")),
+    ("lite", Precision("int8-dynamic", "qnnpack")),
+]
+
+
+@pytest.mark.parametrize("name", ["distilled", "pooled", "opaque", "traced"])
+def test_logits_are_the_models_own(
+    engine, precision, name, classifiers, images_for, logits_of, reopened, relative_error
+):
+    key = f"{name}/{engine.name}/{precision}"
+    if name == "traced" and (engine.name, precision) not in TRACED:
+        pytest.skip("a trace takes long to make")
+    if f"{key}/1" not in reopened:
+        pytest.skip("unsupported here")
+    images = images_for(classifiers[name], 3)
+    for batch in (1, 3):
+        wanted = logits_of(classifiers[name], images[:batch])
+        found = reopened[f"{key}/{batch}"]
+        assert found.shape == (batch, classifiers[name].architecture.classes)
+        assert np.abs(wanted).max() > 0.3  # else the tolerance would be no tolerance
+        if precision.name == "fp32":
+            assert np.abs(found - wanted).max() < 1e-4
+            assert relative_error(found, wanted) < 1e-5
+        else:
+            assert 1e-4 < relative_error(found, wanted) < INT8_ERROR
+
+
+def test_traced_model_says_so(exported):
+    for name, precision in TRACED[:2]:
+        assert exported(engine(name), precision, "traced").note == "traced: the model cannot be scripted"
+
+
+WARM = """
+from vitlet.engines import engine
+from vitlet.records import Artifact, from_json
+import numpy as np
+
+artifact = from_json(arguments[0], Artifact)
+assert "torch" not in sys.modules
+found = engine(artifact.engine)
+assert "torch" not in sys.modules
+found.warm_imports()
+warm = set(sys.modules)
+session = found.open(artifact, threads=1)
+session.run(np.zeros((1, 3, artifact.height, artifact.width), np.float32))
+print(json.dumps([sorted(set(sys.modules) - warm), "timm" in sys.modules]))
+"""
+
+
+@pytest.mark.parametrize("name", ["torch", "torchscript", "mobile", "lite"])
+def test_warm_imports_import_all(name, exported, fresh_process):
+    """Nothing is left to import, and to be paid for, when the artifact is opened; and no timm."""
+    found = engine(name)
+    artifact = exported(found, found.precisions()[-1])
+    done = fresh_process(WARM, artifact)
+    assert done.answer == [[], False]
+    assert done.stderr == ""
+
+
+def test_lists_of_engines_import_no_runtime(fresh_process):
+    code = """
+from vitlet.engines import engines
+for found in engines().values():
+    found.precisions()
+print(json.dumps(sorted({"torch", "timm", "numpy.linalg", "transformers"} & set(sys.modules))))
+"""
+    assert "torch" not in fresh_process(code).answer
+    assert "timm" not in fresh_process(code).answer
+
+
+def test_opaque_model_needs_timm_only_for_the_torch_engine(exported, fresh_process):
+    """A TorchScript file carries its own program; a checkpoint is rebuilt by timm."""
+    code = """
+from vitlet.engines import engine
+from vitlet.records import Artifact, from_json
+import numpy as np
+seen = []
+for artifact in (from_json(a, Artifact) for a in arguments):
+    session = engine(artifact.engine).open(artifact, threads=1)
+    session.run(np.zeros((1, 3, artifact.height, artifact.width), np.float32))
+    seen.append("timm" in sys.modules)
+print(json.dumps(seen))
+"""
+    artifacts = [exported(engine(name), Precision("fp32"), "opaque") for name in ("torchscript", "torch")]
+    assert fresh_process(code, *artifacts).answer == [False, True]
+
+
+def test_plain_torch_loads_the_files(
+    exported, fresh_process, distilled, images_for, logits_of, relative_error, tmp_path
+):
+    """Whoever deploys needs torch.jit.load or the lite interpreter, and no vitlet."""
+    code = """
+import warnings
+warnings.simplefilter("ignore")
+import numpy as np, torch, torch.jit.mobile
+images, logits = arguments[:2]
+images = torch.from_numpy(np.load(images))
+found = {}
+for path in arguments[2:]:
+    load = torch.jit.mobile._load_for_lite_interpreter if path.endswith(".ptl") else torch.jit.load
+    with torch.inference_mode():
+        found[path] = load(path)(images).numpy()
+assert not [name for name in sys.modules if name.startswith("vitlet")]
+np.savez(logits, **{str(i): found[path] for i, path in enumerate(arguments[2:])})
+print(json.dumps(True))
+"""
+    paths = []
+    for name in ("torchscript", "mobile", "lite"):
+        for precision in engine(name).precisions():
+            try:
+                paths.append(exported(engine(name), precision).path)
+            except pytest.skip.Exception:
+                continue
+    images = images_for(distilled, 2)
+    np.save(tmp_path / "images.npy", images)
+    assert fresh_process(code, tmp_path / "images.npy", tmp_path / "logits.npz", *paths).answer
+    logits = np.load(tmp_path / "logits.npz")
+    for number, path in enumerate(paths):
+        limit = 1e-5 if "fp32" in path.name else INT8_ERROR
+        assert relative_error(logits[str(number)], logits_of(distilled, images)) < limit, path
+    assert len(paths) >= 2
