@@ -1,0 +1,42 @@
+"""How good a variant's answers are: against the labels, and against the uncompressed model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def logits_error(logits: np.ndarray, reference: np.ndarray) -> float | None:
+    """Relative L2 distance ``|logits - reference| / |reference|`` over all images.
+
+    Both float32 [images, classes]. ``None`` if the reference is all zeros.
+    """
+    size = float(np.linalg.norm(reference.astype(np.float64)))
+    if size == 0:
+        return None
+    return float(np.linalg.norm(logits.astype(np.float64) - reference.astype(np.float64))) / size
+
+
+def agreement(logits: np.ndarray, reference: np.ndarray) -> float:
+    """Share of images whose top answer is the reference's; both float32 [images, classes]."""
+    return float(np.mean(logits.argmax(axis=1) == reference.argmax(axis=1)))
+
+
+def top_k(logits: np.ndarray, labels: Sequence[int], k: int) -> float | None:
+    """Share of labelled images whose label is among the ``k`` largest of float32 [images, classes].
+
+    Images with label -1 do not count; of equal logits the first class counts as larger, so a
+    model that answers the same for every class earns nothing. ``None`` if no image has a label,
+    or if there are no more than ``k`` classes: then every answer would be right.
+    """
+    known = np.asarray(labels)
+    has_label = known >= 0
+    classes = logits.shape[1]
+    if not has_label.any() or classes <= k:
+        return None
+    logits, known = logits[has_label], known[has_label]
+    own = np.take_along_axis(logits, known[:, np.newaxis], axis=1)
+    earlier = np.arange(classes) < known[:, np.newaxis]
+    rank = np.count_nonzero((logits > own) | ((logits == own) & earlier), axis=1)
+    return float(np.mean(rank < k))

@@ -1,0 +1,234 @@
+"""Measure variants side by side, each visit in a fresh process, so that the machine can favour none.
+
+The protocol: visits go A B C, C B A, so that a machine that grows warm or busy treats every variant
+alike; every visit is a fresh process, pinned to as many CPUs as there are threads, that opens the
+file, warms up until steady and times one image after another. Images are decoded beforehand.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from vitlet.data.imageset import ImageSet
+from vitlet.errors import InvalidValue, MeasurementFailed, NoImages, Unsupported
+from vitlet.measure.accuracy import agreement, logits_error, top_k
+from vitlet.measure.cores import choose_cpus
+from vitlet.measure.environment import environment
+from vitlet.measure.job import Inputs, Job, Tick, Visit
+from vitlet.measure.processes import run_job
+from vitlet.measure.settings import MeasureSettings
+from vitlet.records import Artifact, Environment, Measurement, Progress, ProgressCallback, no_progress
+
+__all__ = ["MeasureSettings", "evaluate", "measure"]
+
+
+def measure(
+    artifacts: Sequence[Artifact],
+    images: ImageSet | None,
+    settings: MeasureSettings,
+    progress: ProgressCallback = no_progress,
+    *,
+    baseline: int = 0,
+    reference_logits: np.ndarray | None = None,
+) -> tuple[Measurement, ...]:
+    """Measure each artifact from its file: speed, memory, size, and how good its answers are.
+
+    Logits error and agreement are against ``reference_logits``, float32 [images, classes], or else
+    against the logits of artifact number ``baseline``. Answers are computed at batch 1, as
+    deployed. Without images, speed is measured with random ones, and the answers to
+    ``settings.random_inputs`` of them are compared; there is no accuracy then. A variant that
+    fails is a row with status "failed" or "unsupported" and the reason; the others go on.
+
+    Raises:
+        InvalidValue: the artifacts, images and reference do not fit each other.
+    """
+    if not artifacts:
+        return ()
+    _check_fit(artifacts, images, baseline, reference_logits, settings)
+    with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
+        logits_paths = [Path(scratch) / f"{number}.npy" for number in range(len(artifacts))]
+        jobs = [_job(artifact, path, images, settings) for artifact, path in zip(artifacts, logits_paths, strict=True)]
+        visits = _visit_all(jobs, settings, progress)
+        if reference_logits is None and isinstance(visits[baseline], list):
+            reference_logits = np.load(logits_paths[baseline], mmap_mode="r", allow_pickle=False)
+        here = environment(settings.threads)
+        return tuple(
+            _measurement(job, found, images, settings, reference_logits, here)
+            for job, found in zip(jobs, visits, strict=True)
+        )
+
+
+def evaluate(
+    artifact: Artifact,
+    images: ImageSet,
+    threads: int,
+    progress: ProgressCallback = no_progress,
+    *,
+    reference_logits: np.ndarray | None = None,
+    silence_limit_s: float = 600.0,
+) -> Measurement:
+    """Measure accuracy alone, through the artifact itself at batch 1, in one fresh process.
+
+    ``progress`` hears how many images are answered. Nothing is timed.
+
+    Raises:
+        NoImages: the set is empty.
+        Unsupported: the artifact cannot run on this machine.
+        MeasurementFailed: the process died, hung or answered nonsense.
+    """
+    settings = MeasureSettings(threads, throughput_batch=0, silence_limit_s=silence_limit_s)
+    _check_fit([artifact], images, 0, reference_logits, settings)
+
+    def on_tick(tick: Tick) -> None:
+        progress(Progress("evaluate", _name(artifact), tick.done, images.count))
+
+    with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
+        job = replace(_job(artifact, Path(scratch) / "logits.npy", images, settings), timing=None)
+        visit = run_job(job, silence_limit_s=silence_limit_s, on_tick=on_tick)
+        found = _measurement(job, [visit], images, settings, reference_logits, environment(threads))
+        return replace(found, load_ms=None, first_ms=None)  # told by ``measure``, whose visits are alike
+
+
+def _check_fit(
+    artifacts: Sequence[Artifact],
+    images: ImageSet | None,
+    baseline: int,
+    reference_logits: np.ndarray | None,
+    settings: MeasureSettings,
+) -> None:
+    if not 0 <= baseline < len(artifacts):
+        raise InvalidValue(f"baseline is {baseline}; there are {len(artifacts)} artifacts, counted from 0")
+    classes = artifacts[baseline].classes
+    for artifact in artifacts:
+        if artifact.classes != classes:
+            raise InvalidValue(f"{_name(artifact)} has {artifact.classes} classes, its baseline has {classes}")
+        if images is not None and (images.spec.height, images.spec.width) != (artifact.height, artifact.width):
+            raise InvalidValue(
+                f"{_name(artifact)} takes {artifact.height}x{artifact.width} pixels, the images were prepared "
+                f"as {images.spec.height}x{images.spec.width}; prepare them with the model's own ImageSpec"
+            )
+    if images is not None and images.count == 0:
+        raise NoImages("the image set is empty; give at least one image")
+    if images is not None and max(images.labels) >= classes:
+        raise InvalidValue(f"an image has label {max(images.labels)}, the model has {classes} classes, counted from 0")
+    expected = (settings.random_inputs if images is None else images.count, classes)
+    if reference_logits is not None and reference_logits.shape != expected:
+        raise InvalidValue(f"reference_logits is {reference_logits.shape}; it must be {expected}")
+
+
+def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, settings: MeasureSettings) -> Job:
+    """The first visit to an artifact, which alone computes logits and throughput."""
+    if images is None:
+        inputs = Inputs(random_count=settings.random_inputs, seed=settings.seed)
+    else:
+        inputs = Inputs(images.pixels_path, images.spec)
+    return Job(
+        artifact=artifact,
+        threads=settings.threads,
+        cpus=choose_cpus(settings.threads),
+        inputs=inputs,
+        timing=settings.timing,
+        throughput_batch=settings.throughput_batch or None,
+        logits_path=logits_path,
+    )
+
+
+_Found = list[Visit] | Unsupported | MeasurementFailed
+
+
+def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: ProgressCallback) -> list[_Found]:
+    """Visit all forwards, then all backwards, and so on; one that fails is not visited again."""
+    found: list[_Found] = [[] for _ in jobs]
+    total = len(jobs) * settings.visit_count
+    done = 0
+    for round_ in range(settings.visit_count):
+        order = range(len(jobs)) if round_ % 2 == 0 else reversed(range(len(jobs)))
+        for number in order:
+            job, so_far = jobs[number], found[number]
+            if isinstance(so_far, list):
+                if round_ > 0:
+                    job = replace(job, throughput_batch=None, logits_path=None)
+                where = f"{_name(job.artifact)}, visit {round_ + 1} of {settings.visit_count}"
+                on_tick = _teller(progress, where, done, total)
+                try:
+                    visit = run_job(job, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)
+                    found[number] = [*so_far, visit]
+                except (Unsupported, MeasurementFailed) as error:
+                    found[number] = error
+            done += 1
+    progress(Progress("measure", "done", total, total))
+    return found
+
+
+def _teller(progress: ProgressCallback, where: str, done: int, total: int) -> Callable[[Tick], None]:
+    def tell(tick: Tick) -> None:
+        count = f" {tick.done} of {tick.total}" if tick.total else ""
+        progress(Progress("measure", f"{where}: {tick.doing}{count}", done, total))
+
+    return tell
+
+
+def _measurement(
+    job: Job,
+    found: _Found,
+    images: ImageSet | None,
+    settings: MeasureSettings,
+    reference: np.ndarray | None,
+    here: Environment,
+) -> Measurement:
+    """Bring the visits to one artifact together: samples kept apart, the rest by its median."""
+    artifact = job.artifact
+    row = Measurement(
+        artifact.engine,
+        str(artifact.precision),
+        "failed",
+        "not measured",
+        size_bytes=artifact.size_bytes,
+        quick=settings.quick,
+        environment=here,
+    )
+    if isinstance(found, Unsupported):
+        return replace(row, status="unsupported", reason=found.reason)
+    if isinstance(found, MeasurementFailed):
+        return replace(row, reason=str(found))
+    peaks = [visit.peak_memory_bytes for visit in found if visit.peak_memory_bytes is not None]
+    per_s = found[0].throughput_images_per_s
+    row = replace(
+        row,
+        status="ok",
+        reason="",
+        latency_samples_ms=tuple(visit.latency_ms for visit in found if visit.latency_ms),
+        peak_memory_bytes=round(median(peaks)) if peaks else None,
+        load_ms=median(visit.load_ms for visit in found),
+        first_ms=median(visit.first_ms for visit in found),
+        throughput_images_per_s=per_s,
+        throughput_batch=job.throughput_batch if per_s is not None else None,
+    )
+    return _with_answers(row, job, images, reference)
+
+
+def _with_answers(row: Measurement, job: Job, images: ImageSet | None, reference: np.ndarray | None) -> Measurement:
+    logits = np.load(job.logits_path, mmap_mode="r", allow_pickle=False) if job.logits_path else None
+    if logits is None:
+        return row
+    if reference is not None:
+        row = replace(row, logits_error=logits_error(logits, reference), agreement=agreement(logits, reference))
+    if images is None:
+        return replace(row, random_inputs=len(logits))
+    return replace(
+        row,
+        top1=top_k(logits, images.labels, 1),
+        top5=top_k(logits, images.labels, 5),
+        images=images.count,
+        labelled_images=images.labelled,
+    )
+
+
+def _name(artifact: Artifact) -> str:
+    return f"{artifact.engine} {artifact.precision}"
