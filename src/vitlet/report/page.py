@@ -1,0 +1,73 @@
+"""The page: every section in order, in one HTML file that needs nothing from outside itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.resources import files
+
+from markupsafe import Markup
+
+from vitlet.bundle.manifest import Manifest
+from vitlet.report import checks, environment, glossary, recipe, steadiness, tradeoff, variants, verdict, weight
+from vitlet.report.data import ReportData
+from vitlet.report.template import fill
+
+#: Each gives its piece of the page from the data, or nothing. To add one, write a module and name it here.
+SECTIONS = (
+    verdict.section,
+    tradeoff.section,
+    variants.section,
+    weight.section,
+    steadiness.section,
+    checks.section,
+    environment.section,
+    recipe.section,
+    glossary.section,
+)
+
+_TEMPLATE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<meta name="generator" content="vitlet {{ data.vitlet_version }}">
+<title>{{ data.reference }}: vitlet report</title>
+<link rel="icon" href="data:,">
+<style>{{ style }}</style>
+</head>
+<body>
+<main>
+{% for piece in pieces %}{{ piece }}{% endfor %}
+</main>
+<footer><p>Written by vitlet {{ data.vitlet_version }}. This page is complete in itself and loads nothing.</p></footer>
+</body>
+</html>
+"""
+
+
+def render_report(data: ReportData | Manifest) -> str:
+    """The report on a bundle, or on measurements alone, as one HTML 5 document.
+
+    It opens offline and may not load anything, which its Content-Security-Policy makes sure of; all text from
+    outside (names of files, labels, reasons) is escaped.
+    """
+    if isinstance(data, Manifest):
+        data = ReportData.of(data)
+    style = files("vitlet.report").joinpath("style.css").read_text("utf-8")
+    return fill(
+        _TEMPLATE,
+        data=data,
+        policy=_policy(style),
+        style=Markup(style),
+        pieces=[section(data) for section in SECTIONS],
+    )
+
+
+def _policy(style: str) -> str:
+    """Nothing but this very style sheet, and the empty icon that keeps browsers from asking for one."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
