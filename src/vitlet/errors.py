@@ -12,6 +12,7 @@
     │   ├── UnreadableImage     one image is broken, too large or no image at all
     │   └── NoImages            nothing usable was found
     ├── Unsupported             this engine, precision or model does not go together here
+    ├── ParityFailed            vitlet's path and the source library's give different results
     ├── MeasurementFailed       a measuring process died, hung or returned nonsense
     ├── TrainingFailed          training cannot go on (NaN loss, damaged checkpoint)
     └── BundleError             a bundle cannot be written or read
@@ -68,6 +69,10 @@ class Unsupported(VitletError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class ParityFailed(VitletError):
+    """Preprocessing or logits differ from the library that the model came from."""
 
 
 class MeasurementFailed(VitletError):

@@ -69,7 +69,9 @@ class ImageSpec:
     ``resize`` is an int (the *shorter* edge gets this many pixels, aspect kept: timm's ``center``
     crop mode) or ``(height, width)`` (exactly this size, aspect lost: timm's ``squash``, Hugging
     Face's ``ViTImageProcessor``). Then ``height`` x ``width`` pixels are cut from the centre.
-    ``mean`` and ``std`` are per RGB channel on the 0..1 scale.
+    ``mean`` and ``std`` are per RGB channel on the 0..1 scale. ``crop_rounding`` says where the crop
+    starts when an odd number of pixels is cut off (or padded): at the half rounded to even
+    (torchvision, so timm and DeiT) or rounded down (transformers).
     """
 
     height: int
@@ -78,15 +80,14 @@ class ImageSpec:
     interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_rounding: Literal["even", "down"] = "even"
 
     def __post_init__(self) -> None:
         edges = (self.resize,) if isinstance(self.resize, int) else self.resize
         for name, value in (("height", self.height), ("width", self.width), *(("resize", e) for e in edges)):
             _require(1 <= value <= 8192, f"ImageSpec.{name} is {value}; it must be 1 to 8192 pixels")
         _require(all(math.isfinite(m) for m in self.mean), f"ImageSpec.mean {self.mean} must be finite")
-        _require(
-            all(math.isfinite(s) and s > 0 for s in self.std), f"ImageSpec.std {self.std} must be above 0"
-        )
+        _require(all(math.isfinite(s) and s > 0 for s in self.std), f"ImageSpec.std {self.std} must be above 0")
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,9 @@ class Classifier:
 
     ``module`` is in eval mode on the CPU and is never changed in place. ``architecture`` is
     enough to rebuild it. ``reference`` is what the user typed, ``library`` where the weights came
-    from ("timm", "hf", "deit", "checkpoint", "bundled").
+    from ("timm", "hf", "deit", "checkpoint", "bundled"). With ``random_weights`` they were drawn
+    from ``seed``. ``note`` says what a person should know of how it was loaded ("kept as timm's
+    own module: ..."); mostly empty.
     """
 
     module: torch.nn.Module
@@ -212,6 +215,8 @@ class Classifier:
     reference: str
     library: str
     random_weights: bool = False
+    seed: int = 0
+    note: str = ""
 
     def __post_init__(self) -> None:
         expected = self.architecture.classes
@@ -296,6 +301,10 @@ class Measurement:
     ``top1``/``top5`` the shares of labelled images answered right. ``peak_memory_bytes`` is the
     process's resident high-water mark less what it held with the runtime imported, before the
     artifact was opened.
+
+    ``random_inputs`` is the number of seeded random inputs that stood in where there were no
+    images (then ``images`` is 0, and ``logits_error`` and ``agreement`` are of those inputs).
+    ``quick`` marks a measurement that was too short to be trusted to a few per cent.
     """
 
     engine: str
@@ -315,6 +324,9 @@ class Measurement:
     top5: float | None = None
     images: int = 0
     labelled_images: int = 0
+    random_inputs: int = 0
+    quick: bool = False
+    environment: Environment | None = None
 
     def __post_init__(self) -> None:
         _require(self.status == "ok" or bool(self.reason), f"{self.engine}: a row without result must say why")

@@ -1,0 +1,40 @@
+# vitlet: `make demo` and `make test` work on a fresh machine with python3 (3.11 or later) and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.set-up
+
+.PHONY: help setup demo test lint format notebook clean
+
+help:            ## what can be made
+	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(STAMP)  ## the pinned environment in .venv (about 6 GB, most of it PyTorch)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "vitlet needs Python 3.11 or later and this is %d.%d: run make PYTHON=/path/to/python3.11" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf,notebook,dev]'
+	@touch $@
+
+demo: $(STAMP)   ## the main job on the bundled model and images: out/demo.vitlet
+	$(BIN)/vitlet demo --out out/demo.vitlet --overwrite
+
+test: $(STAMP)   ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)   ## style, types, and that each room imports only from rooms above it
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code in its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebook: $(STAMP) ## run examples/pre_ViT.ipynb top to bottom
+	$(BIN)/python examples/run_notebook.py examples/pre_ViT.ipynb
+
+clean:           ## remove what was made here
+	rm -rf $(VENV) out build dist

@@ -1,0 +1,6 @@
+"""``python -m vitlet``."""
+
+from vitlet.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""``vitlet compress``: the whole job, from a model's name to a folder to ship."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from vitlet.cli import options
+
+
+def compress(
+    model: options.ModelArgument,
+    out: options.Out,
+    data: options.Data = None,
+    max_drop: options.MaxDrop = 1.0,
+    min_agreement: options.MinAgreement = 98.0,
+    random_weights: options.RandomWeights = False,
+    engines: options.Engines = None,
+    precisions: options.Precisions = None,
+    threads: options.Threads = None,
+    runs: options.Runs = None,
+    quick: options.Quick = False,
+    batch: options.Batch = 8,
+    limit: options.Limit = 500,
+    overwrite: options.Overwrite = False,
+    no_check: options.NoCheck = False,
+    json: options.Json = None,
+) -> None:
+    """Find the fastest variant of MODEL for this machine, and write it as a folder to ship.
+
+    Loads the model, checks that preprocessing and logits agree with the library it came from,
+    exports every variant that this machine can run, measures each from its file in a fresh
+    process, and writes the bundle: model file, manifest.json, report.html.
+    """
+    run(
+        model,
+        out,
+        data or [],
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+        random_weights=random_weights,
+        engines=engines,
+        precisions=precisions,
+        threads=threads,
+        runs=runs,
+        quick=quick,
+        batch=batch,
+        limit=limit,
+        overwrite=overwrite,
+        check=not no_check,
+        json=json,
+        command="compress",
+    )
+
+
+def run(
+    model: str,
+    out: Path,
+    data: list[str],
+    *,
+    max_drop: float,
+    min_agreement: float,
+    random_weights: bool,
+    engines: str | None,
+    precisions: str | None,
+    threads: int | None,
+    runs: int | None,
+    quick: bool,
+    batch: int,
+    limit: int,
+    overwrite: bool,
+    check: bool,
+    json: str | None,
+    command: str,
+) -> None:
+    """What ``compress`` and ``demo`` share."""
+    from rich.console import Console
+
+    from vitlet import pipeline
+    from vitlet.cli.document import check_json_path, write_json
+    from vitlet.cli.live import live_progress
+    from vitlet.cli.table import print_bench, print_environment
+    from vitlet.measure.rows import as_rows
+
+    check_json_path(json)
+    with live_progress() as progress:
+        done = pipeline.compress(
+            model,
+            out=out,
+            data=data,
+            random_weights=random_weights,
+            settings=options.settings(threads, runs, batch, quick),
+            engine_names=options.names(engines),
+            precision_names=options.names(precisions),
+            limit=limit,
+            max_drop=max_drop / 100,
+            min_agreement=min_agreement / 100,
+            overwrite=overwrite,
+            check_source=check,
+            command=shlex.join(["vitlet", *sys.argv[1:]]),
+            progress=progress,
+        )
+    console = Console(stderr=json == "-")
+    print_environment(console, done.bench.environment)
+    print_bench(console, done.bench)
+    console.print(
+        f"Wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False, highlight=False
+    )
+    console.print(f"Look at {out / 'report.html'}, or try: vitlet classify {shlex.quote(str(out))} IMAGE", markup=False)
+    bench = done.bench
+    write_json(
+        json,
+        command,
+        bench.environment,
+        as_rows(bench.measurements, bench.comparison),
+        model=bench.reference,
+        bundle=str(out),
+        sentences=bench.comparison.sentences,
+        parity=bench.parity,
+    )

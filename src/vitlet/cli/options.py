@@ -1,0 +1,93 @@
+"""The options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from vitlet.measure.settings import MeasureSettings
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="timm:NAME or just NAME, hf:OWNER/NAME, deit:NAME, a checkpoint file, a folder, a bundle, or 'bundled'.",
+    ),
+]
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        "-d",
+        metavar="PATH",
+        help="Images: a folder (with a sub-folder for each class, for accuracy), "
+        "files or a quoted glob. May be given again.",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", min=1, help="Threads for inference (default: all physical cores).")
+]
+Json = Annotated[
+    str | None, typer.Option("--json", metavar="PATH", help="Also write the result as JSON; '-' for standard output.")
+]
+RandomWeights = Annotated[
+    bool, typer.Option("--random-weights", help="The architecture without a download, for speed work.")
+]
+Engines = Annotated[
+    str | None, typer.Option("--engines", metavar="NAMES", help="Only these, separated by commas (default: all).")
+]
+Precisions = Annotated[
+    str | None, typer.Option("--precisions", metavar="NAMES", help="Only these, separated by commas (default: all).")
+]
+Runs = Annotated[
+    int | None, typer.Option("--runs", min=1, help="Timed runs of each variant, at least (default: 64 or more).")
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="16 timed runs in one process each, for people in a hurry; marked as such.")
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, help="Batch size for throughput (latency is always at batch 1).")]
+Limit = Annotated[
+    int, typer.Option("--limit", min=1, help="Use at most this many images, sampled evenly over the classes.")
+]
+MaxDrop = Annotated[
+    float,
+    typer.Option(
+        "--max-drop",
+        min=0,
+        max=100,
+        metavar="POINTS",
+        help="Percentage points of top-1 accuracy that the best variant may lose (for labelled images).",
+    ),
+]
+MinAgreement = Annotated[
+    float,
+    typer.Option(
+        "--min-agreement",
+        min=0,
+        max=100,
+        metavar="PERCENT",
+        help="Images on which the best variant must answer as the original does (for unlabelled images).",
+    ),
+]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The bundle to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]
+NoCheck = Annotated[
+    bool, typer.Option("--no-check", help="Go on even if the results differ from the source library's.")
+]
+
+
+def names(value: str | None) -> list[str]:
+    """'a, b' -> ['a', 'b']; nothing or 'all' -> []."""
+    found = [name.strip() for name in (value or "").split(",") if name.strip()]
+    return [] if found == ["all"] else found
+
+
+def settings(threads: int | None, runs: int | None, batch: int, quick: bool) -> MeasureSettings:
+    """How to measure, from what was typed."""
+    from vitlet.measure.environment import default_threads
+    from vitlet.measure.settings import MeasureSettings
+
+    return MeasureSettings(threads or default_threads(), runs, throughput_batch=batch, quick=quick)

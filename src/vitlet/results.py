@@ -1,0 +1,58 @@
+"""What the public functions return: frozen values, one for each job of ``pipeline``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vitlet.bundle.read import Bundle
+from vitlet.data.imageset import ImageSet
+from vitlet.measure.comparison import Comparison
+from vitlet.records import Environment, Measurement, Parity
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One class with its softmax probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answers for one image, best first; none, and ``reason``, if it could not be read."""
+
+    image: str
+    answers: tuple[Answer, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured of every variant on this machine, and what it means."""
+
+    reference: str
+    environment: Environment
+    measurements: tuple[Measurement, ...]
+    comparison: Comparison
+    images: ImageSet | None = None
+    parity: Parity | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of one model over a folder of labelled images."""
+
+    reference: str
+    environment: Environment
+    measurement: Measurement
+    images: ImageSet
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A bundle that was written, and the comparison that chose what is in it."""
+
+    bundle: Bundle
+    bench: Bench
