@@ -379,13 +379,18 @@ def _bench(
 def _check_source(classifier: Classifier, data: Sequence[str | Path], progress: ProgressCallback) -> Parity:
     """Compare preprocessing and logits with the source library's own, on the user's first images."""
     from vitlet.data.find import find_images
+    from vitlet.data.named import is_named
     from vitlet.data.read import read_image
     from vitlet.data.samples import bundled_images
     from vitlet.models.parity import check_parity
 
+    paths = [str(path) for path in data]
+    if not paths or "-" in paths or is_named(paths):  # standard input can be read only once
+        paths = [str(bundled_images())]
+
     progress(Progress("check", f"against {classifier.library}"))
     pictures = []
-    for source in find_images([str(path) for path in data or [bundled_images()]]):
+    for source in find_images(paths):
         try:
             pictures.append(read_image(source.read(), source.name))
         except ImageError:  # load_images names and counts it

@@ -138,6 +138,11 @@ def test_a_limit_takes_the_same_images_for_a_seed(many: Path, tmp_path: Path) ->
     assert set(load(many, into=tmp_path / "d", limit=6, seed=1).names) < set(first.names)
 
 
+def test_no_folder_is_always_first(many: Path, tmp_path: Path) -> None:
+    first = {load(many, into=tmp_path / "w", limit=1, seed=seed).labels[0] for seed in range(12)}
+    assert first == {0, 1, 2}
+
+
 def test_a_limit_that_is_not_reached_changes_nothing(many: Path, tmp_path: Path) -> None:
     assert load(many, into=tmp_path / "a", limit=53).names == load(many, into=tmp_path / "b").names
     assert load(many, into=tmp_path / "c", limit=1000).count == 53

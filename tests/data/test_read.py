@@ -149,12 +149,13 @@ def test_exif_orientation_makes_the_image_upright(
     np.testing.assert_array_equal(got, upright)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize(
-    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"]
+    "exif",
+    [b"Exif\0\0garbage", b"Exif\0\0II*\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x09"],
 )
-def test_broken_exif_is_passed_over(exif: bytes, encode: Encode, picture: Picture) -> None:
-    content = encode(picture(), "JPEG", exif=exif)
-    np.testing.assert_array_equal(pixels(content), pixels(encode(picture(), "JPEG")))
+def test_broken_exif_is_passed_over(kind: str, exif: bytes, encode: Encode, picture: Picture) -> None:
+    np.testing.assert_array_equal(pixels(encode(picture(), kind, exif=exif)), pixels(encode(picture(), kind)))
 
 
 def test_an_unknown_orientation_is_passed_over(encode: Encode, picture: Picture) -> None:

@@ -145,6 +145,14 @@ def test_full_disk_keeps_the_state_before(train, test, spec, recipe, tiny, state
     assert [p.name for p in state.folder.iterdir()] == ["training.pt"]
 
 
+def test_the_state_before_is_never_written_into(train, test, spec, recipe, tiny, state):
+    fit(build_vit(tiny), learn_labels(0.1), train, test, spec, replace(recipe, epochs=1, warmup_epochs=0), state)
+    whole, link = state.path.read_bytes(), state.folder / "link"
+    link.hardlink_to(state.path)
+    fit(build_vit(tiny), learn_labels(0.1), train, test, spec, recipe, state)
+    assert link.read_bytes() == whole != state.path.read_bytes()
+
+
 def test_full_disk_before_the_first_state(train, test, spec, recipe, tiny, state):
     with little_space(1000), pytest.raises(TrainingFailed, match=r"epoch 1 cannot be saved in .*no epoch was finished"):
         fit(build_vit(tiny), learn_labels(0.1), train, test, spec, recipe, state)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         activation="quick_gelu",
     ),
     # No ViT: convolutions, and linears between them.
-    "opaque": TimmArchitecture("test_convnext", classes=5, image_height=96, image_width=96),
+    "opaque": TimmArchitecture("test_convnext", classes=5, image_height=64, image_width=64),
     # torch.jit.script refuses its source.
     "traced": TimmArchitecture(
         "hiera_tiny_224", classes=5, image_height=224, image_width=224, options={"embed_dim": 8}
@@ -140,6 +140,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             for precision in engine.precisions()
         ]
         metafunc.parametrize(("engine", "precision"), variants)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """These models are too small to be shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -46,12 +46,20 @@ def test_artifact_says_what_was_written(engine, precision, exported, distilled):
     assert artifact.note == ""
 
 
-def test_int8_is_int8(engine, precision, exported):
+@pytest.mark.parametrize(
+    ("name", "kernels"),
+    [
+        ("torchscript", "qnnpack"),
+        ("torchscript", "x86"),
+        ("torchscript", "onednn"),
+        ("mobile", "qnnpack"),
+        ("lite", "qnnpack"),
+    ],
+)
+def test_int8_is_int8(name, kernels, exported):
     """About a quarter of fp32's bytes: the weights, and not only their names, are int8."""
-    if precision == FP32:
-        pytest.skip("fp32")
-    artifact = exported(engine, precision)
-    whole = exported(engine, FP32).size_bytes
+    artifact = exported(engine(name), Precision("int8-dynamic", kernels))
+    whole = exported(engine(name), FP32).size_bytes
     assert 0.24 < artifact.size_bytes / whole < 0.30
     with zipfile.ZipFile(artifact.path) as archive:
         program = b"".join(archive.read(n) for n in archive.namelist() if "/code/" in n or n.endswith("bytecode.pkl"))
@@ -60,12 +68,11 @@ def test_int8_is_int8(engine, precision, exported):
     assert b"torch.linear" not in program
 
 
-def test_fp32_is_not_quantized(engine, precision, exported, distilled):
-    if precision != FP32:
-        pytest.skip("int8")
+@pytest.mark.parametrize("name", ["torch", "torchscript", "mobile", "lite"])
+def test_fp32_is_not_quantized(name, exported, distilled):
     weights = sum(parameter.numel() for parameter in distilled.module.parameters())
     # TorchScript keeps one of several equal constants, here the biases that are all zero.
-    assert 0.98 < exported(engine, precision).size_bytes / (4 * weights) < 1.02
+    assert 0.98 < exported(engine(name), FP32).size_bytes / (4 * weights) < 1.02
 
 
 @pytest.mark.parametrize(

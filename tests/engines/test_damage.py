@@ -54,12 +54,14 @@ def test_truncated_empty_blank_and_missing(engine, precision, exported, tmp_path
     refusal(replace(artifact, path=tmp_path / "nothing.pt"), ModelNotFound)
 
 
-def test_damaged_program_is_found_before_it_can_crash(engine, precision, exported, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("torchscript", FP32), ("mobile", FP32), ("lite", FP32), ("lite", Precision("int8-dynamic", "qnnpack"))],
+)
+def test_damaged_program_is_found_before_it_can_crash(name, precision, exported, tmp_path):
     """A flipped bit in any record that is not weights: PyTorch's own readers take many of them
     without a word, and the lite interpreter dies of some."""
-    if engine.name == "torch":
-        pytest.skip("a checkpoint holds no program")
-    artifact = exported(engine, precision)
+    artifact = exported(engine(name), precision)
     whole = artifact.path.read_bytes()
     chance = random.Random(7)
     with zipfile.ZipFile(artifact.path) as archive:

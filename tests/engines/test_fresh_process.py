@@ -8,6 +8,9 @@ import pytest
 from vitlet.engines import engine, engines
 from vitlet.records import Precision
 
+#: A trace takes long to make; these show the ways that it goes.
+TRACED = [("torchscript", Precision("fp32")), ("lite", Precision("int8-dynamic", "qnnpack"))]
+
 #: Relative L2 error of the logits that int8 may bring to these small models; fp32 gets 1e-5.
 INT8_ERROR = 0.1
 
@@ -39,7 +42,6 @@ def reopened(classifiers, images_for, exported, fresh_process, tmp_path_factory)
     for name in classifiers:
         for found in engines().values():
             for precision in found.precisions():
-                # A trace takes long to make; three variants show all the ways that it goes.
                 if name == "traced" and (found.name, precision) not in TRACED:
                     continue
                 try:
@@ -51,27 +53,18 @@ def reopened(classifiers, images_for, exported, fresh_process, tmp_path_factory)
     return dict(np.load(folder / "logits.npz"))
 
 
-TRACED = [
-    ("torchscript", Precision("fp32")),
-    ("torchscript", Precision("int8-dynamic", "qnnpack")),
-    ("lite", Precision("int8-dynamic", "qnnpack")),
-]
+@pytest.fixture(scope="module")
+def own_logits(classifiers, images_for, logits_of):
+    return {(n, batch): logits_of(c, images_for(c, 3)[:batch]) for n, c in classifiers.items() for batch in (1, 3)}
 
 
-@pytest.mark.parametrize("name", ["distilled", "pooled", "opaque", "traced"])
-def test_logits_are_the_models_own(
-    engine, precision, name, classifiers, images_for, logits_of, reopened, relative_error
-):
-    key = f"{name}/{engine.name}/{precision}"
-    if name == "traced" and (engine.name, precision) not in TRACED:
-        pytest.skip("a trace takes long to make")
-    if f"{key}/1" not in reopened:
-        pytest.skip("unsupported here")
-    images = images_for(classifiers[name], 3)
+def check(name, engine, precision, own_logits, reopened, relative_error):
+    if f"{name}/{engine.name}/{precision}/1" not in reopened:
+        pytest.skip(f"{engine.name} {precision} is unsupported here")
     for batch in (1, 3):
-        wanted = logits_of(classifiers[name], images[:batch])
-        found = reopened[f"{key}/{batch}"]
-        assert found.shape == (batch, classifiers[name].architecture.classes)
+        wanted = own_logits[name, batch]
+        found = reopened[f"{name}/{engine.name}/{precision}/{batch}"]
+        assert found.shape == wanted.shape == (batch, wanted.shape[1])
         assert np.abs(wanted).max() > 0.3  # else the tolerance would be no tolerance
         if precision.name == "fp32":
             assert np.abs(found - wanted).max() < 1e-4
@@ -80,8 +73,18 @@ def test_logits_are_the_models_own(
             assert 1e-4 < relative_error(found, wanted) < INT8_ERROR
 
 
+@pytest.mark.parametrize("name", ["distilled", "pooled", "opaque"])
+def test_logits_are_the_models_own(engine, precision, name, own_logits, reopened, relative_error):
+    check(name, engine, precision, own_logits, reopened, relative_error)
+
+
+@pytest.mark.parametrize(("engine_name", "traced_precision"), TRACED)
+def test_logits_of_a_traced_model(engine_name, traced_precision, own_logits, reopened, relative_error):
+    check("traced", engine(engine_name), traced_precision, own_logits, reopened, relative_error)
+
+
 def test_traced_model_says_so(exported):
-    for name, precision in TRACED[:2]:
+    for name, precision in TRACED:
         assert exported(engine(name), precision, "traced").note == "traced: the model cannot be scripted"
 
 

@@ -25,14 +25,14 @@ class Unscriptable(nn.Module):
         self.how = how
 
     def forward(self, images: Tensor) -> Tensor:
-        settings = dict(dim=(2, 3), **{"keepdim": False})
+        settings = {"dim": (2, 3)}
         means = images.mean(**settings)
         if self.how == "batch size kept":
             means = means.reshape(int(images.shape[0]), 3)[: int(images.shape[0])]
             return self.head(means + torch.full((int(images.shape[0]), 3), 1.0))
         if self.how == "batch size counted":
             return self.head(means) * len(images.numpy())
-        if self.how == "branch" and float(images[0, 0, 0, 0]) > 0.5:
+        if self.how == "branch" and images.shape[0] == 2:
             return -self.head(means)
         if self.how == "numpy":
             raise TypeError("this model has its own opinion")

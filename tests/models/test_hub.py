@@ -17,6 +17,7 @@ import timm
 import timm.models
 import torch
 import transformers
+from huggingface_hub import constants
 from torch import nn
 
 from vitlet.errors import HubUnreachable, InvalidValue, ModelError, ModelNotFound, ModelUnreadable, Unsupported
@@ -58,13 +59,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory, lively: Callable[..., nn.M
     ):
         model = lively(timm.create_model(architecture, **options))
         made[name] = (model, tmp_path_factory.mktemp(name))
-        described = {
-            "label_names": ["cat", "dog", "owl"],
-            "label_descriptions": {"cat": "a cat", "dog": "a dog", "owl": "?"},
-        }
-        timm.models.save_for_hf(
-            model, made[name][1], model_config=described, model_args=options, safe_serialization=safe
-        )
+        names = {"cat": "a cat", "dog": "a dog", "owl": "?"}
+        described = {"label_names": list(names), "label_descriptions": names}
+        saved = {"model_config": described, "model_args": options, "safe_serialization": safe}
+        timm.models.save_for_hf(model, made[name][1], **saved)
     return made
 
 
@@ -135,8 +133,6 @@ def test_the_hub_may_go_down_once_the_files_are_in_the_cache(full_hub: Any) -> N
 def test_a_hub_that_is_down_is_one_clear_error_soon(
     full_hub: Any, monkeypatch: pytest.MonkeyPatch, reference: str, how: str
 ) -> None:
-    from huggingface_hub import constants
-
     full_hub.down = True
     if how == "refused":
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(full_hub.url, "http://127.0.0.1:1")
@@ -208,7 +204,13 @@ def test_weights_that_are_truncated_on_the_hub(full_hub: Any, reference: str) ->
 
 
 @pytest.mark.parametrize("reference", ["hf:someone/vit", "timm:hf-hub:someone/timm-vit"])
-def test_a_connection_that_breaks_off_leaves_nothing_behind(full_hub: Any, tmp_path: Path, reference: str) -> None:
+@pytest.mark.parametrize("chunk_bytes", [None, 1000])
+def test_a_connection_that_breaks_off_leaves_nothing_behind(
+    full_hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reference: str, chunk_bytes: int | None
+) -> None:
+    """The client itself gives up a small file, but would start a large one again without end."""
+    if chunk_bytes is not None:
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", chunk_bytes)
     full_hub.cut.add("model.safetensors")
     with pytest.raises(HubUnreachable, match=r"broke off|reached"):
         load(reference)

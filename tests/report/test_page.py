@@ -121,7 +121,8 @@ def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
     assert "unsafe" not in policy
 
 
-def test_page_is_small(page: Page) -> None:
+def test_page_is_plain_text_and_small(page: Page) -> None:
+    assert type(page.html) is str
     assert len(page.html.encode()) < 300_000
 
 

@@ -80,7 +80,7 @@ def run(
     from vitlet import pipeline
     from vitlet.cli.document import check_json_path, write_json
     from vitlet.cli.live import live_progress
-    from vitlet.cli.table import print_bench, print_environment
+    from vitlet.cli.table import print_bench, print_environment, print_parity
     from vitlet.measure.rows import as_rows
 
     check_json_path(json)
@@ -103,6 +103,7 @@ def run(
         )
     console = Console(stderr=json == "-")
     print_environment(console, done.bench.environment)
+    print_parity(console, done.bench.parity)
     print_bench(console, done.bench)
     console.print(
         f"Wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False, highlight=False

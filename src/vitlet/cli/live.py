@@ -14,6 +14,8 @@ from rich.console import Console
 if TYPE_CHECKING:
     from vitlet.records import Progress, ProgressCallback
 
+#: A stage of at most so many steps gets a line for each of them in a log.
+MOST_LINES = 40
 #: What each stage of the pipeline is called to a person.
 STAGES = {
     "load": "Loading the model",
@@ -63,13 +65,17 @@ def live_progress() -> Iterator[ProgressCallback]:
 
 
 def _lines(console: Console) -> ProgressCallback:
-    last = ""
+    said: tuple[str, int, int] | None = None
 
     def show(step: Progress) -> None:
-        nonlocal last
-        if step.stage != last:  # one line a stage keeps a log short
-            last = step.stage
+        nonlocal said
+        # A log wants a line for each variant that is measured, not one for each of a thousand images.
+        few = step.total <= MOST_LINES
+        here = (step.stage, step.done if few else 0, step.total if few else 0)
+        if here != said:
+            said = here
+            count = f" ({step.done + 1} of {step.total})" if few and 0 <= step.done < step.total else ""
             title = STAGES.get(step.stage, step.stage.capitalize())
-            console.print(f"{title} {step.detail}".strip() + " ...", markup=False, highlight=False)
+            console.print(f"{title} {step.detail}".strip() + count, markup=False, highlight=False)
 
     return show

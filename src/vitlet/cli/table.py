@@ -10,7 +10,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from vitlet.data.imageset import ImageSet
-    from vitlet.records import Environment
+    from vitlet.records import Environment, Parity
     from vitlet.results import Bench
 
 DASH = "–"
@@ -86,6 +86,19 @@ def print_image_notes(console: Console, images: ImageSet, most: int = 10) -> Non
         console.print(Text(f"skipped {skipped.name}: {skipped.reason}", style="yellow"))
     if len(images.skipped) > most:
         console.print(Text(f"... and {len(images.skipped) - most} more files skipped", style="yellow"))
+
+
+def print_parity(console: Console, parity: Parity | None) -> None:
+    """Say in a line whether vitlet's path gives what the source library gives."""
+    if parity is None:
+        return
+    found = (("preprocessing", parity.preprocessing_max_abs), ("logits", parity.logits_max_abs))
+    known = [f"{what} differ by at most {value:.1e}" for what, value in found if value is not None]
+    if known:
+        reason = f" ({parity.reason})" if parity.reason else ""
+        console.print(Text(f"Checked against {parity.library}: {' and '.join(known)}{reason}."))
+    else:
+        console.print(Text(f"Not checked against another library: {parity.reason}."))
 
 
 def print_environment(console: Console, environment: Environment) -> None:

@@ -67,6 +67,6 @@ class Recipe:
         return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * cosine
 
 
-#: Settings of the bundled model, fixed before its only run; see docs/bundled-model.md.
+#: Settings of the bundled model and of its teacher; see docs/bundled-model.md.
 STUDENT = Recipe()
 TEACHER = Recipe(epochs=15, learning_rate=3e-3, warmup_epochs=1.5, drop_path=0.0, shift=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -18,11 +19,10 @@ def optimizer_availability() -> Availability:
     files and the mobile runtimes need to run them.
     """
     try:
-        import torch.backends.xnnpack
-        import torch.utils.mobile_optimizer
+        from torch.utils.mobile_optimizer import optimize_for_mobile  # noqa: F401
 
-        xnnpack: Any = torch.backends.xnnpack
-        found = bool(xnnpack.enabled)
+        settings: Any = import_module("torch.backends.xnnpack")
+        found = bool(settings.enabled)
     except (ImportError, AttributeError):
         found = False
     if found:

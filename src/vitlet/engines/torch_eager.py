@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -72,9 +73,12 @@ class TorchEngine:
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need for a canonical ViT."""
-        import safetensors.torch  # noqa: F401
-
-        import vitlet.engines.threads
-        import vitlet.engines.torch_session
-        import vitlet.models.checkpoint
-        import vitlet.models.vit  # noqa: F401
+        for name in (
+            "safetensors.torch",
+            "torch.utils._device",  # what ``with torch.device(...)``, in ``models.build``, imports late
+            "vitlet.engines.threads",
+            "vitlet.engines.torch_session",
+            "vitlet.models.checkpoint",
+            "vitlet.models.vit",
+        ):
+            import_module(name)

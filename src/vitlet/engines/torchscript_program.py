@@ -30,7 +30,7 @@ def without_deprecations() -> Iterator[None]:
 def one_line(error: BaseException, most: int = 200) -> str:
     """The first line of PyTorch's often long messages that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
+    first = lines[0].rstrip(" :.") if lines else type(error).__name__
     return first if len(first) <= most else first[: most - 3] + "..."
 
 

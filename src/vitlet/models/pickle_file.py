@@ -20,7 +20,7 @@ WRAPPERS = ("model_ema", "state_dict_ema", "model", "state_dict", "module")
 #: Prefixes that distributed training and ``torch.compile`` put before each name.
 _PREFIXES = ("module.", "_orig_mod.")
 
-_FORBIDDEN = re.compile(r"Unsupported (?:global|class|operand)\S* (?:GLOBAL )?([\w.]+)")
+_FORBIDDEN = re.compile(r"Unsupported (?:global|class)\S* (?:GLOBAL )?(\w+\.[\w.]+)")
 
 
 def read_state_dict(path: Path, *, key: str | None = None) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import math
 from dataclasses import replace
 
 from vitlet.errors import InvalidValue, ModelUnreadable
-from vitlet.models.vit import VisionTransformer, interpolate_positions, sine_cosine_positions
 from vitlet.records import Classifier, ImageSpec, VitArchitecture
 
 
@@ -53,6 +52,8 @@ def resize_classifier(classifier: Classifier, size: int) -> Classifier:
     Raises:
         InvalidValue: the model is no canonical ViT, or the size holds no patch.
     """
+    from vitlet.models.vit import VisionTransformer, interpolate_positions, sine_cosine_positions
+
     old = classifier.architecture
     if (old.image_height, old.image_width) == (size, size):
         return classifier

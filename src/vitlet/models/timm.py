@@ -193,6 +193,7 @@ def _canonical_or_opaque(
         return module, architecture, ""
     except NotCanonical as reason:
         opaque = _opaque_architecture(model, source, cfg, image_size)
+        _check_runs(model, opaque)
         return model, opaque, f"kept as timm's own module: {reason}"
 
 
@@ -219,6 +220,19 @@ def _opaque_architecture(
     if ours != {name: tensor.shape for name, tensor in model.state_dict().items()}:
         raise Unsupported(f"{source.name} cannot be rebuilt from its name and {options}: its weights have other shapes")
     return architecture
+
+
+def _check_runs(model: nn.Module, architecture: TimmArchitecture) -> None:
+    import torch
+
+    size = (architecture.image_height, architecture.image_width)
+    try:
+        with torch.inference_mode():
+            found = getattr(model(torch.zeros(1, 3, *size)), "shape", None)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise InvalidValue(f"{architecture.name} cannot take images of {size} pixels: {_first_line(error)}") from error
+    if found != (1, architecture.classes):
+        raise Unsupported(f"{architecture.name} is no classifier: of one image it makes {found}, not one row of logits")
 
 
 def _plain(value: Any) -> Any:

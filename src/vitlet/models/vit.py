@@ -195,9 +195,9 @@ def build_vit(architecture: VitArchitecture, *, seed: int = 0, drop_path: float 
 
 
 def sine_cosine_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine position embedding [1, rows * columns, width] (MoCo v3, 2104.02057):
-    a quarter of the channels each for sin and cos of the column, then of the row, at frequencies
-    10000^(-i / (width / 4)).
+    """Fixed 2-D sine-cosine position embedding [1, rows * columns, width] in the order of MAE
+    (2111.06377): a quarter of the channels each for sin and cos of the column, then of the row, at
+    frequencies 10000^(-i / (width / 4)). MoCo v3 (2104.02057) has the row first.
 
     Raises:
         InvalidValue: width is no multiple of 4.

@@ -58,13 +58,14 @@ def render_report(data: ReportData | Manifest) -> str:
     if isinstance(data, Manifest):
         data = ReportData.of(data)
     style = files("vitlet.report").joinpath("style.css").read_text("utf-8")
-    return fill(
+    page = fill(
         _TEMPLATE,
         data=data,
         policy=_policy(style),
         style=Markup(style),
         pieces=[section(data) for section in SECTIONS],
     )
+    return str(page)  # no Markup, whose every method escapes its arguments
 
 
 def _policy(style: str) -> str:

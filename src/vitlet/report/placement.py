@@ -19,8 +19,13 @@ _DISTANCES = (4.0, 9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0, 82.0, 100.0, 122.0, 
 _FIRST_FAR = 15.0
 #: Pixels further that a label goes rather than lie on a line that is only to be avoided.
 _AVOIDING = 24.0
-#: Degrees: right, left, above, below, then in between.
-_ANGLES = (0, 180, 270, 90, 315, 45, 225, 135, *(a for a in range(15, 360, 15) if a % 45))
+#: Degrees: right, left, above, below, then in between. In a crowd the corners come first: four labels
+#: then stand around a point and leave the ways out between them to the lines of four more.
+_STRAIGHT, _DIAGONAL = (0, 180, 270, 90), (315, 45, 225, 135)
+_ANGLES = (*_STRAIGHT, *_DIAGONAL, *(a for a in range(15, 360, 15) if a % 45))
+#: Two points nearer than this crowd each other, and how much further corners may be then.
+_CROWDED = 60.0
+_CORNERS_FIRST = 12.0
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,9 @@ def place_labels(
     for index, point in enumerate(points):
         others = discs[:index] + discs[index + 1 :]
         best: tuple[float, Label] | None = None
-        for distance, label in _candidates(point):
-            cost = distance + _AVOIDING * any(label.box.crosses(line) for line in avoided)
+        is_crowded = any(math.hypot(p.x - point.x, p.y - point.y) < _CROWDED for p in points if p is not point)
+        for near, label in _candidates(point, is_crowded):
+            cost = near + _AVOIDING * any(label.box.crosses(line) for line in avoided)
             if (best is None or cost < best[0]) and _is_free(label, bounds, others, boxes, leaders):
                 best = cost, label
         labels.append(best[1] if best else None)
@@ -127,7 +133,8 @@ def place_labels(
     return labels
 
 
-def _candidates(point: Point) -> Iterator[tuple[float, Label]]:
+def _candidates(point: Point, is_crowded: bool) -> Iterator[tuple[float, Label]]:
+    """Labels around a point, each with what it costs to have it there."""
     half_width, half_height = point.label_width / 2, point.label_height / 2
     for distance in _DISTANCES:
         for degrees in _ANGLES:
@@ -137,7 +144,8 @@ def _candidates(point: Point) -> Iterator[tuple[float, Label]]:
             centre_x = point.x + x * reach + _sign(x) * half_width * min(1.0, abs(x) * math.sqrt(2))
             centre_y = point.y + y * reach + _sign(y) * half_height * min(1.0, abs(y) * math.sqrt(2))
             box = Box(centre_x - half_width, centre_y - half_height, centre_x + half_width, centre_y + half_height)
-            yield distance, Label(box, _leader(point, box) if distance >= _FIRST_FAR else None)
+            cost = distance + _CORNERS_FIRST * (is_crowded and degrees in _STRAIGHT)
+            yield cost, Label(box, _leader(point, box) if distance >= _FIRST_FAR else None)
 
 
 def _leader(point: Point, box: Box) -> Line:

@@ -1,0 +1,163 @@
+"""The main job as a user does it: compress, then use the folder that came out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROW = {
+    "engine", "precision", "status", "reason", "latency_ms", "size_bytes", "peak_memory_bytes", "load_ms",
+    "first_ms", "logits_error", "agreement", "top1", "top5",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def done(vitlet, few_images, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path, dict]:
+    """One compression of the bundled model, over two engines."""
+    folder = tmp_path_factory.mktemp("done")
+    finished = vitlet(
+        "compress", "bundled", "--data", few_images, "--out", folder / "small.vitlet", "--json", folder / "out.json",
+        "--engines", "torch,torchscript", "--precisions", "fp32,int8-dynamic-x86", "--quick",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    return finished, folder / "small.vitlet", json.loads((folder / "out.json").read_text())
+
+
+def test_the_bundle_holds_model_manifest_and_report(done):
+    _, bundle, _ = done
+    names = {path.name for path in bundle.iterdir()}
+    assert {"manifest.json", "report.html"} < names
+    assert [name for name in names if name.startswith("model.")]
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["reference"] == "bundled"
+    assert len(manifest["labels"]) == 10
+    assert manifest["image_spec"]["height"] == 28
+    assert manifest["recipe"]["command"].startswith("vitlet compress bundled")
+
+
+def test_the_document_has_a_row_for_each_variant(done):
+    _, _, document = done
+    assert document["schema_version"] == 1
+    assert document["command"] == "compress"
+    assert document["environment"]["packages"]["torch"]
+    assert [(row["engine"], row["precision"]) for row in document["rows"]] == [
+        ("torch", "fp32"), ("torchscript", "fp32"), ("torchscript", "int8-dynamic-x86"),
+    ]  # fmt: skip
+    for row in document["rows"]:
+        assert row.keys() >= ROW
+        assert row["status"] == "ok", row["reason"]
+        assert row["latency_ms"]["n"] >= 16
+        assert row["latency_ms"]["p50"] > 0
+        assert row["latency_ms"]["p90"] is None  # too few runs for it
+        assert row["size_bytes"] > 100_000
+        assert row["peak_memory_bytes"] > 0
+        assert row["load_ms"] > 0
+        assert row["first_ms"] > 0
+        assert 0 <= row["top1"] <= row["top5"] <= 1
+    baseline, scripted, quantized = document["rows"]
+    assert baseline["logits_error"] == 0
+    assert baseline["agreement"] == 1
+    assert scripted["logits_error"] < 1e-4 < quantized["logits_error"] < 0.2
+    assert quantized["size_bytes"] < 0.4 * baseline["size_bytes"]
+
+
+def test_the_table_says_what_is_best_and_what_was_written(done):
+    finished, bundle, document = done
+    assert "◀ best" in finished.stdout
+    assert f"Wrote {bundle}" in finished.stdout
+    assert document["sentences"][0] in " ".join(finished.stdout.split())
+    assert sum(row["best"] for row in document["rows"]) == 1
+
+
+def test_the_bundle_classifies_alone(vitlet, done, few_images, tmp_path):
+    _, bundle, _ = done
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(bundle, moved)
+    finished = vitlet("classify", moved, few_images / "Trouser", "--top", "2", "--json", "-")
+    assert finished.returncode == 0, finished.stderr
+    rows = json.loads(finished.stdout)["rows"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["answers"][0]["label"] == "Trouser"
+        assert row["answers"][0]["probability"] > row["answers"][1]["probability"] > 0
+
+
+def test_the_bundle_is_evaluated_and_measured(vitlet, done, few_images):
+    _, bundle, document = done
+    best = next(row for row in document["rows"] if row["best"])
+    finished = vitlet("eval", bundle, "--data", few_images, "--json", "-")
+    (row,) = json.loads(finished.stdout)["rows"]
+    assert (row["engine"], row["precision"], row["top1"]) == (best["engine"], best["precision"], best["top1"])
+    finished = vitlet("bench", bundle, "--quick", "--json", "-")
+    (row,) = json.loads(finished.stdout)["rows"]
+    assert row["status"] == "ok"
+    assert row["latency_ms"]["n"] >= 16
+
+
+def test_a_changed_bundle_is_refused(vitlet, done, few_images, tmp_path):
+    _, bundle, _ = done
+    damaged = tmp_path / "damaged"
+    shutil.copytree(bundle, damaged)
+    (model,) = damaged.glob("model.*")
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    finished = vitlet("classify", damaged, few_images / "Bag")
+    assert finished.returncode == 1
+    assert model.name in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_images_from_standard_input(done, few_images):
+    import sys
+
+    _, bundle, _ = done
+    image = next((few_images / "Sandal").glob("*.png"))
+    with image.open("rb") as stream:
+        finished = subprocess.run(
+            [sys.executable, "-m", "vitlet", "classify", str(bundle), "-", "--top", "1"],
+            stdin=stream, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert "Sandal" in finished.stdout
+
+
+@pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, "Exporting"), (signal.SIGTERM, "Measuring")])
+def test_an_interrupted_run_leaves_nothing(start_vitlet, few_images, tmp_path, number, moment):
+    workplace, scratch = tmp_path / "workplace", tmp_path / "scratch"
+    workplace.mkdir()
+    scratch.mkdir()
+    process = start_vitlet(
+        "compress", "bundled", "--data", few_images, "--out", workplace / "b", "--engines", "torch", "--quick",
+        env={"TMPDIR": str(scratch)},
+    )  # fmt: skip
+    for line in process.stderr:
+        if moment in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in errors
+    assert list(workplace.iterdir()) == []
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_killed_run_leaves_no_bundle(start_vitlet, few_images, tmp_path):
+    process = start_vitlet(
+        "compress", "bundled", "--data", few_images, "--out", tmp_path / "b", "--engines", "torch", "--quick",
+        env={"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    for line in process.stderr:
+        if "Measuring" in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "b").exists()
