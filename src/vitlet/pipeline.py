@@ -425,6 +425,8 @@ def _manifest(
         reference=classifier.reference,
         library=classifier.library,
         random_weights=classifier.random_weights,
+        seed=classifier.seed,
+        note=classifier.note,
         architecture=classifier.architecture,
         image_spec=classifier.image_spec,
         labels=classifier.labels,
@@ -446,6 +448,7 @@ def _manifest(
         chosen=comparison.best,
         baseline=comparison.baseline,
         sentences=comparison.sentences,
+        verdicts=comparison.verdicts,
         images=Images.of(found.images),
         parity=found.parity,
     )

@@ -23,7 +23,8 @@ class Hub:
     """Repositories by name: their files, and what is wrong with them.
 
     ``cut`` are files whose connection breaks off in the middle, ``private`` and ``gated``
-    repositories that ask for a login, ``down`` makes the hub answer 503 to everything.
+    repositories that ask for a login, ``down`` makes the hub answer 503 to everything, ``longer``
+    is by how many bytes it overstates large files.
     """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -31,6 +32,7 @@ class Hub:
     private: set[str] = field(default_factory=set)
     gated: set[str] = field(default_factory=set)
     down: bool = False
+    longer: int = 0
     requests: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -110,7 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b"", body)
         digest = _sha256(content)
         if name.endswith((".safetensors", ".bin")):  # large files lie elsewhere, behind a redirect
-            headers = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{digest}"', "X-Repo-Commit": commit}
+            headers = {
+                "X-Linked-Size": str(len(content) + self.hub.longer),
+                "X-Linked-ETag": f'"{digest}"',
+                "X-Repo-Commit": commit,
+            }
             other_host = self.hub.url.replace("127.0.0.1", "localhost")
             return self._send(302, {**headers, "Location": f"{other_host}/cdn/{digest}/{name}"}, b"", body)
         return self._send_file(content, {"ETag": f'"{digest[:40]}"', "X-Repo-Commit": commit}, name, body)
@@ -138,6 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that hangs up, as an interrupted one does, is no news."""
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
@@ -147,7 +158,7 @@ def hub() -> Iterator[Hub]:
     """A hub on loopback, empty."""
     served = Hub()
     handler = type("Handler", (_Handler,), {"hub": served})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     served.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

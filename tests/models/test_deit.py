@@ -17,7 +17,7 @@ from torchvision import transforms
 
 from vitlet.data.preprocess import preprocess
 from vitlet.errors import HubUnreachable, ModelNotFound, ModelUnreadable, NotWritable
-from vitlet.models import deit
+from vitlet.models import deit, download
 from vitlet.models.deit import FILES, deit_architecture, deit_image_spec
 from vitlet.models.reference import load
 from vitlet.records import Progress
@@ -174,7 +174,7 @@ def test_a_folder_that_cannot_be_written_is_said(server: Any) -> None:
 def test_a_hub_that_hangs_is_given_up(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr(deit, "_READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(download, "READ_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setattr(deit, "BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}/")
         with pytest.raises(HubUnreachable, match="cannot be downloaded") as given_up:

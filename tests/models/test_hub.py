@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import subprocess
@@ -20,7 +22,15 @@ import transformers
 from huggingface_hub import constants
 from torch import nn
 
-from vitlet.errors import HubUnreachable, InvalidValue, ModelError, ModelNotFound, ModelUnreadable, Unsupported
+from vitlet.errors import (
+    HubUnreachable,
+    InvalidValue,
+    ModelError,
+    ModelNotFound,
+    ModelUnreadable,
+    NotWritable,
+    Unsupported,
+)
 from vitlet.models.reference import load
 from vitlet.records import Progress, TimmArchitecture, VitArchitecture
 
@@ -120,12 +130,62 @@ def test_a_timm_name_is_found_on_the_hub(hub_client: Any, lively: Callable[..., 
     assert (loaded.labels[0], loaded.image_spec.resize) == ("tench, Tinca tinca", 248)
 
 
+def test_a_timm_model_whose_weights_lie_outside_the_hub(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lively: Callable[..., nn.Module]
+) -> None:
+    theirs = lively(timm.create_model("test_convnext"))
+    stream = io.BytesIO()
+    torch.save(theirs.state_dict(), stream)
+    filename = f"convnext-{hashlib.sha256(stream.getvalue()).hexdigest()[:8]}.pth"
+    hub.files["plain"] = {filename: stream.getvalue()}
+    registered = timm.models._registry._model_pretrained_cfgs["test_convnext.r160_in1k"]
+    monkeypatch.setattr(registered, "hf_hub_id", None)
+    monkeypatch.setattr(registered, "url", f"{hub.url}/plain/{filename}")
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    loaded = load("test_convnext.r160_in1k")
+    assert torch.equal(_logits(loaded.module, 160), _logits(theirs, 160))
+    assert len(hub.requests) == 1
+    (tmp_path / "checkpoints" / filename).unlink()
+    hub.down = True
+    with pytest.raises(HubUnreachable, match="answers with error 503"):
+        load("test_convnext.r160_in1k")
+
+
 def test_the_hub_may_go_down_once_the_files_are_in_the_cache(full_hub: Any) -> None:
     load(VIT)
     full_hub.down = True
     start = time.monotonic()
     load(VIT)
     assert time.monotonic() - start < SOON_S
+
+
+def test_what_a_repository_has_not_is_known_while_the_hub_is_down(full_hub: Any) -> None:
+    """A repository without a processor file, and with pickled weights, where a safetensors file is looked for first."""
+    files = full_hub.files["someone/vit"]
+    stream = io.BytesIO()
+    torch.save(safetensors.torch.load(files.pop("model.safetensors")), stream)
+    files["pytorch_model.bin"] = stream.getvalue()
+    del files["preprocessor_config.json"]
+    load(VIT)
+    full_hub.down = True
+    start = time.monotonic()
+    load(VIT)
+    assert time.monotonic() - start < SOON_S
+
+
+def test_a_hub_that_overstates_a_file(full_hub: Any, tmp_path: Path) -> None:
+    full_hub.longer = 10
+    with pytest.raises(HubUnreachable, match=r"cannot be downloaded from http.*should be of size"):
+        load(VIT)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_cache_that_cannot_be_written(full_hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
+    for reference in (VIT, "timm:hf-hub:someone/timm-vit"):
+        with pytest.raises(NotWritable, match="file cannot be written"):
+            load(reference)
 
 
 @pytest.mark.parametrize("reference", [VIT, "timm:hf-hub:someone/timm-vit", "deit_tiny_patch16_224"])

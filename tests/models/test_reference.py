@@ -165,6 +165,12 @@ def test_a_size_that_does_not_go_says_so(name: str, size: int, message: str) -> 
         load(name, image_size=size, random_weights=True)
 
 
+def test_a_name_that_timm_changed_is_followed() -> None:
+    loaded = load("vit_tiny_patch16_224_in21k", random_weights=True, image_size=32)
+    assert (loaded.architecture.classes, len(loaded.labels)) == (21843, 21843)
+    assert loaded.labels[:2] == ("organism, being", "benthos")
+
+
 def test_random_weights_depend_on_the_seed_alone() -> None:
     state = torch.random.get_rng_state()
     one, same, other = (

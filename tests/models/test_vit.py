@@ -17,9 +17,9 @@ SMALL = VitArchitecture(32, 48, 8, 48, 2, 3, 64, 5)
 
 
 def test_sine_cosine_positions_are_timms() -> None:
-    """timm has MoCo v3's order, the row first, so its grid is taken by columns."""
-    theirs = build_sincos2d_pos_embed([6, 4], dim=48, interleave_sin_cos=False).reshape(6, 4, 48).transpose(0, 1)
-    assert torch.allclose(sine_cosine_positions(4, 6, 48)[0], theirs.reshape(24, 48), atol=1e-6)
+    """timm's channels are (sin, cos) of (row, column); MAE's and ours (column, row) of (sin, cos)."""
+    theirs = build_sincos2d_pos_embed([4, 6], dim=48).reshape(24, 2, 2, 12)
+    assert torch.allclose(sine_cosine_positions(4, 6, 48)[0], theirs.transpose(1, 2).flip(1).reshape(24, 48), atol=1e-6)
     with pytest.raises(InvalidValue, match="multiple of 4, not 50"):
         sine_cosine_positions(4, 6, 50)
 

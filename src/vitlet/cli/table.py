@@ -2,72 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from vitlet.data.imageset import ImageSet
-    from vitlet.records import Environment, Parity
+    from vitlet.records import Environment, Measurement, Parity
     from vitlet.results import Bench
 
 DASH = "–"
 
 
+#: Below this many characters the table keeps to what one chooses by; the report has the rest.
+WIDE = 132
+
+
 def print_bench(console: Console, bench: Bench) -> None:
     """Print every variant, best and baseline marked, then what it means in words."""
-    from vitlet.measure.statistics import latency_summary
-
     measurements, comparison = bench.measurements, bench.comparison
-    labelled = any(row.top1 is not None for row in measurements)
-    table = Table(title=bench.reference, title_justify="left", header_style="bold", expand=False, show_lines=False)
-    table.add_column("engine", no_wrap=True)
-    table.add_column("precision", no_wrap=True)
-    for heading in (
-        "p50 ms",
-        "p90 ms",
-        "speed",
-        "MB",
-        "memory MB",
-        "load ms",
-        "first ms",
-        "logits error",
-        "same answer",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if labelled:
-        table.add_column("top-1", justify="right", no_wrap=True)
-    baseline = measurements[comparison.baseline]
-    base = latency_summary(baseline)
+    columns = _columns(bench, wide=console.width >= WIDE)
+    table = Table(
+        title=bench.reference, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for number, heading in enumerate(columns):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
     for index, row in enumerate(measurements):
         if row.status != "ok":
             continue
-        latency = latency_summary(row)
-        speed = base.p50 / latency.p50 if base and latency else None
-        cells = [
-            row.engine,
-            row.precision,
-            _number(latency.p50 if latency else None),
-            _number(latency.p90 if latency else None),
-            "1 x" if index == comparison.baseline else _number(speed, " x"),
-            _mega(row.size_bytes),
-            _mega(row.peak_memory_bytes),
-            _number(row.load_ms),
-            _number(row.first_ms),
-            _percent(row.logits_error),
-            _percent(row.agreement),
-        ]
-        if labelled:
-            cells.append(_percent(row.top1))
+        cells = [cell(row, index) for cell in columns.values()]
         style = ""
         if index == comparison.best:
             style = "bold green"
             cells[0] = f"{row.engine} ◀ best"
         elif index in comparison.slower:
             style = "red"
-        table.add_row(*(Text(str(cell)) for cell in cells), style=style)
+        table.add_row(*(Text(cell) for cell in cells), style=style)
     console.print(table)
     for row in measurements:
         if row.status != "ok":
@@ -76,6 +50,44 @@ def print_bench(console: Console, bench: Bench) -> None:
         print_image_notes(console, bench.images)
     for sentence in comparison.sentences:
         console.print(Text(sentence))
+
+
+def _columns(bench: Bench, *, wide: bool) -> dict[str, Callable[[Measurement, int], str]]:
+    """Heading -> what stands below it for a row and its index."""
+    from vitlet.measure.statistics import latency_summary
+
+    def latency(row: Measurement, name: str) -> str:
+        found = latency_summary(row)
+        return _number(getattr(found, name) if found else None)
+
+    def speed(row: Measurement, index: int) -> str:
+        found = bench.comparison.speedups[index]
+        return "1 x" if index == bench.comparison.baseline else _number(found.ratio if found else None, " x")
+
+    columns: dict[str, Callable[[Measurement, int], str]] = {
+        "engine": lambda row, _: row.engine,
+        "precision": lambda row, _: row.precision,
+        "p50 ms": lambda row, _: latency(row, "p50"),
+        "p90 ms": lambda row, _: latency(row, "p90"),
+        "speed": speed,
+        "MB": lambda row, _: _mega(row.size_bytes),
+        "memory MB": lambda row, _: _mega(row.peak_memory_bytes),
+        "load ms": lambda row, _: _number(row.load_ms),
+        "first ms": lambda row, _: _number(row.first_ms),
+        "images/s": lambda row, _: _number(row.throughput_images_per_s),
+        "logits error": lambda row, _: _percent(row.logits_error),
+        "same answer": lambda row, _: _percent(row.agreement),
+        "top-1": lambda row, _: _percent(row.top1),
+    }
+    labelled = any(row.top1 is not None for row in bench.measurements)
+    if not labelled:
+        del columns["top-1"]
+    if not wide:
+        for heading in ("p90 ms", "load ms", "first ms", "images/s", "logits error"):
+            del columns[heading]
+        if labelled:
+            del columns["same answer"]
+    return columns
 
 
 def print_image_notes(console: Console, images: ImageSet, most: int = 10) -> None:

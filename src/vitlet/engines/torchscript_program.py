@@ -23,7 +23,8 @@ def without_deprecations() -> Iterator[None]:
     """
     with warnings.catch_warnings():
         for message in _DEPRECATIONS:
-            warnings.filterwarnings("ignore", message, DeprecationWarning)
+            for category in (DeprecationWarning, FutureWarning):  # the latter since PyTorch 2.15
+                warnings.filterwarnings("ignore", message, category)
         yield
 
 

@@ -1,0 +1,1 @@
+"""What a ViT is, and where models come from. Importing this package imports no runtime."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from vitlet.errors import HubUnreachable, ModelNotFound, ModelUnreadable, NotWritable
+from vitlet.errors import ModelNotFound
 from vitlet.records import Classifier, ImageSpec, Progress, ProgressCallback, VitArchitecture, no_progress
 
 #: Where Meta serves them.
@@ -29,8 +26,6 @@ FILES: Mapping[str, str] = {
 }
 
 _HEADS = {"tiny": 3, "small": 6, "base": 12}
-_CONNECT_TIMEOUT_S = 10.0
-_READ_TIMEOUT_S = 30.0
 
 
 def load_deit(
@@ -115,51 +110,6 @@ def checkpoint_path(name: str, progress: ProgressCallback = no_progress) -> Path
     Raises:
         HubUnreachable, ModelUnreadable, NotWritable: as ``load_deit`` says.
     """
-    import torch
+    from vitlet.models.download import torch_hub_checkpoint
 
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / FILES[name]
-    if path.is_file() and _hash(path).startswith(_expected(path)):
-        return path
-    partial = folder / f".{path.name}.{os.getpid()}.partial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _download(BASE_URL + path.name, partial, progress)
-        if not _hash(partial).startswith(_expected(path)):
-            raise ModelUnreadable(f"{BASE_URL + path.name} is not the published file: its SHA-256 differs; try again")
-        partial.replace(path)
-    except OSError as error:
-        raise NotWritable(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return path
-
-
-def _download(url: str, path: Path, progress: ProgressCallback) -> None:
-    import httpx
-
-    timeout = httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-    try:
-        with (
-            httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response,
-            path.open("wb") as file,
-        ):
-            response.raise_for_status()
-            total = int(response.headers.get("Content-Length") or 0)
-            for chunk in response.iter_raw(1 << 20):
-                file.write(chunk)
-                progress(Progress("download", path.name.removeprefix(".").split(".pth")[0], file.tell(), total))
-    except httpx.HTTPStatusError as error:
-        raise HubUnreachable(f"{url} answers with error {error.response.status_code}; try again later") from error
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise HubUnreachable(f"{url} cannot be downloaded ({error}); check the network") from error
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _expected(path: Path) -> str:
-    return path.stem.rpartition("-")[2]
+    return torch_hub_checkpoint(BASE_URL + FILES[name], progress)

@@ -6,12 +6,13 @@ are the user's and are left as they are.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vitlet.errors import HubUnreachable, InvalidValue, ModelNotFound, ModelUnreadable, VitletError
+from vitlet.errors import HubUnreachable, InvalidValue, ModelNotFound, ModelUnreadable, NotWritable, VitletError
 from vitlet.records import Progress, ProgressCallback, no_progress
 
 #: Seconds to wait for the hub's first answer. The client's own retries would take a minute to say
@@ -25,6 +26,10 @@ MOST_RESTARTS = 3
 #: library twice.
 _NETWORK_PACKAGES = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "urllib", "hf_xet"})
 
+_NOT_WRITABLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EFBIG}
+)
+
 
 def fetch(
     repository: str, filename: str, *, revision: str | None = None, progress: ProgressCallback = no_progress
@@ -32,11 +37,12 @@ def fetch(
     """Return the local copy of a file in a model repository, downloading it when the cache has not
     the hub's version; ``None`` when the repository has no such file.
 
-    When the hub cannot be reached, a copy in the cache is good enough.
+    When the hub cannot be reached, what the cache knows is good enough.
 
     Raises:
         ModelNotFound: no such repository or revision, or it is private or gated.
         HubUnreachable: the hub or the network is down and the cache has no copy.
+        NotWritable: the cache cannot be written.
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -45,15 +51,19 @@ def fetch(
     if "tqdm_class" in _parameters(huggingface_hub.hf_hub_download):
         settings["tqdm_class"] = _bar(f"{repository}/{filename}", progress)
     with hub_errors(repository):
+        # A path, None, or a mark that the repository had no such file when it was last asked.
         cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
         try:
             if not isinstance(cached, str):
                 _ask_first(repository, filename, revision)
             return Path(huggingface_hub.hf_hub_download(repository, filename, **settings))
-        except LocalEntryNotFoundError:  # also an EntryNotFoundError, but it says that the hub is down
+        except Exception as error:
+            # The local one says that the hub is down, though it is a kind of the other.
+            missing = isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError)
+            known = cached is not None and isinstance(translate(error, repository), HubUnreachable)
+            if missing or known:
+                return None
             raise
-        except EntryNotFoundError:
-            return None
 
 
 @contextmanager
@@ -61,8 +71,9 @@ def hub_errors(repository: str) -> Iterator[None]:
     """Turn what the hub's client, timm or torch.hub raise while downloading into vitlet's errors.
 
     Raises:
-        ModelNotFound, HubUnreachable, ModelUnreadable, InvalidValue: as ``fetch`` says; unreadable
-            is a file that arrived but is damaged, invalid a repository name that cannot be one.
+        ModelNotFound, HubUnreachable, NotWritable: as ``fetch`` says.
+        ModelUnreadable: a file arrived but is damaged.
+        InvalidValue: no repository can have this name.
     """
     try:
         yield
@@ -106,14 +117,21 @@ def translate(error: BaseException, repository: str) -> VitletError | None:
         )
     if type(error).__name__ == "SafetensorError":
         return ModelUnreadable(f"the weights of {repository} are damaged ({error}); delete them from the cache")
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        return NotWritable(f"the cache {constants.HF_HUB_CACHE} cannot be written: {error.strerror}")
+    if isinstance(error, OSError) or type(error).__module__.startswith("huggingface_hub"):
+        return HubUnreachable(f"{repository} cannot be downloaded from {where}: {_why(error)}; try again")
     return None
 
 
 def _ask_first(repository: str, filename: str, revision: str | None) -> None:
     # One request without the client's retries: it raises within seconds when nobody answers.
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError
 
-    if not constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
+        return
+    with suppress(EntryNotFoundError):  # the download that follows notes it in the cache
         get_hf_file_metadata(hf_hub_url(repository, filename, revision=revision), timeout=ANSWER_TIMEOUT_S)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vitlet.data.image_spec import spec_from_timm
 from vitlet.errors import InvalidValue, ModelNotFound, ModelUnreadable, Unsupported
 from vitlet.models.build import expected_tensors
+from vitlet.models.download import torch_hub_checkpoint
 from vitlet.models.hub import fetch, hub_errors
 from vitlet.models.labels import labels_from_timm
 from vitlet.records import Architecture, Classifier, Progress, ProgressCallback, TimmArchitecture, no_progress
@@ -137,11 +138,10 @@ def create(
 def _from_registry(name: str) -> TimmSource:
     from timm import models
 
-    renamed = models.get_deprecated_models().get(name)
-    if renamed:
-        name = renamed
-    if not models.is_model(name):
+    current = models.get_deprecated_models().get(name, name)  # None for a model that timm removed
+    if current is None or not models.is_model(current):
         raise ModelNotFound(f"timm has no model {name!r}{_suggest(name, models.list_models())}")
+    name = current
     try:
         cfg = models.get_pretrained_cfg(name)
     except RuntimeError as error:
@@ -165,12 +165,13 @@ def _read_config(read: Any, place: str) -> tuple[dict[str, Any], str, dict[str, 
 
 
 def _download(source: TimmSource, progress: ProgressCallback) -> None:
-    """Bring the weights into the hub's cache, where timm finds them."""
+    """Bring the weights into the cache where timm looks for them first."""
     if source.kind == "local-dir":
         return
     if not source.repository:
-        if source.cfg.get("url"):
-            return  # some weights lie outside the hub: timm fetches them itself
+        if source.cfg.get("url"):  # some weights lie outside the hub; timm looks into torch.hub's folder
+            torch_hub_checkpoint(source.cfg["url"], progress)
+            return
         raise ModelNotFound(
             f"timm has no weights for {source.name}; give a tag that has some, or use --random-weights for speed work"
         )

@@ -30,7 +30,7 @@ class NotCanonical(Exception):
 
 def canonical_vit(model: nn.Module) -> tuple[VitArchitecture, vit.VisionTransformer]:
     """Convert a timm ViT in eval mode to the canonical one, and check on one random image that
-    both give the same logits.
+    both give the same logits. The two share the memory of their weights.
 
     Raises:
         NotCanonical: it is no such ViT, or the logits differ by more than ``TOLERANCE`` of the

@@ -31,7 +31,7 @@ _TEMPLATE = """
 mean {{ spec.mean|join(", ") }}, deviation {{ spec.std|join(", ") }}</dd></div>
 {% endif %}
 {% if parity %}
-<div><dt>Agreement with {{ parity.library }}</dt><dd>
+<div><dt>Check against {{ parity.library }}</dt><dd>
 {% for text in parity_texts %}{{ text }}{{ "<br>"|safe if not loop.last }}{% endfor %}
 </dd></div>
 {% endif %}

@@ -23,11 +23,14 @@ _REGION_TEXT = "slower than doing nothing"
 
 @dataclass(frozen=True)
 class Quality:
-    """What stands on the upward axis: a value in per cent of a row, and whether less of it is better."""
+    """What stands on the upward axis: a value in per cent of a row, over how many images it was taken,
+    and whether less of it is better.
+    """
 
     title: str
     value: Callable[[Measurement], float | None]
     show: Callable[[Measurement], str]
+    images: Callable[[Measurement], int] = lambda m: m.images
     lower_is_better: bool = False
 
 
@@ -143,7 +146,7 @@ def draw(rows: Sequence[Row], quality: Quality, canvas: Canvas, colours: Mapping
     """Draw rows, all of which have a latency and the quality; ``colours`` are numbers by engine."""
     plot = canvas.plot
     x = latency_scale([p for row in rows for p in _spread(row)], plot.left, plot.right)
-    y = _quality_scale([_known(quality, row) for row in rows], plot, quality.lower_is_better)
+    y = _quality_scale(rows, quality, plot)
     marks = [_mark(row, quality, canvas, x, y, colours[row.measurement.engine]) for row in rows]
     baseline = next((mark for mark in marks if mark.row.is_baseline), None)
     slower = Box(baseline.x, plot.top, plot.right, plot.bottom) if baseline else None
@@ -251,10 +254,13 @@ def _percent_ticks(y: Scale) -> list[tuple[float, str]]:
     return [(y(value), f"{value:.{decimals}f}{SPACE}%") for value in values]
 
 
-def _quality_scale(values: Sequence[float], plot: Box, lower_is_better: bool) -> Scale:
-    if lower_is_better:
+def _quality_scale(rows: Sequence[Row], quality: Quality, plot: Box) -> Scale:
+    values = [_known(quality, row) for row in rows]
+    if quality.lower_is_better:
         return Scale(0.0, max(*values, 1e-3) * 1.15, plot.top + 16, plot.bottom)
-    return share_scale(values, plot.bottom, plot.top, least=1.0)
+    # One image more or less must not look like a leap: of 30 it is 3.3 points.
+    fewest = min(quality.images(row.measurement) for row in rows)
+    return share_scale(values, plot.bottom, plot.top, least=max(1.0, min(200 / max(1, fewest), 100.0)))
 
 
 def _spread(row: Row) -> tuple[float, float]:

@@ -18,11 +18,13 @@ _QUALITIES = (
         "Top-1 accuracy",
         lambda m: None if m.top1 is None else 100 * m.top1,
         lambda m: f"{percent_unit(m.top1, m.labelled_images)} right",
+        lambda m: m.labelled_images,
     ),
     Quality(
         "Agreement with the uncompressed model",
         lambda m: None if m.agreement is None else 100 * m.agreement,
         lambda m: f"{percent_unit(m.agreement, m.images)} same answer",
+        lambda m: m.images,
     ),
     Quality(
         "Logits error",
@@ -45,7 +47,9 @@ _TEMPLATE = """
 {% endfor %}
 <li><svg width="12" height="12" aria-hidden="true"><circle class="dot hollow c0" cx="6" cy="6" r="4.5"/></svg>\
 fp32 (hollow)</li>
+{% if has_spread %}
 <li><svg width="26" height="12" aria-hidden="true"><path class="spread c0" d="M1 6H24m0-4v8"/></svg>p50 to p90</li>
+{% endif %}
 </ul>
 {% if missing %}<p class="note">Not in the plot, for want of a value: {{ missing|join(", ") }}.</p>{% endif %}
 </section>
@@ -65,6 +69,7 @@ def section(data: ReportData) -> Markup:
         _TEMPLATE,
         quality=quality,
         has_baseline=any(row.is_baseline for row in rows),
+        has_spread=any(row.latency and row.latency.p90 for row in rows),
         drawings=[draw(rows, quality, canvas, colours) for canvas in CANVASES],
         colours={row.measurement.engine: colours[row.measurement.engine] for row in rows},
         missing=[row.name for row in data.measured if row not in rows],
