@@ -69,6 +69,30 @@ def test_resumed_after_its_end_trains_nothing_more(tmp_path, settings):
         distill(DATA, out, resume=True, **settings | {"recipe": replace(ONE, seed=1)})
 
 
+def test_goes_on_from_a_student(tmp_path, settings):
+    first = distill(DATA, tmp_path / "first.safetensors", **settings)
+    teacher = tmp_path / "first.training" / "teacher.safetensors"
+    still = replace(ONE, learning_rate=1e-9, final_learning_rate=0.0)  # so small that no weight moves
+    more = distill(
+        DATA, tmp_path / "more.safetensors", teacher=teacher, start=first.path, **settings | {"recipe": still}
+    )
+    old, new = first.classifier.module.state_dict(), more.classifier.module.state_dict()
+    assert all(torch.allclose(old[name], new[name], rtol=0, atol=1e-6) for name in old)
+    other = distill(DATA, tmp_path / "plain.safetensors", objective="none", **settings)
+    with pytest.raises(InvalidValue, match="no student of this kind"):
+        distill(DATA, tmp_path / "x.safetensors", teacher=teacher, start=other.path, **settings)
+    with pytest.raises(ModelNotFound, match=r"nowhere\.safetensors"):
+        distill(DATA, tmp_path / "y.safetensors", start=tmp_path / "nowhere.safetensors", **settings)
+
+
+def test_a_training_resumes_only_from_the_weights_it_began_with(tmp_path, settings):
+    first = distill(DATA, tmp_path / "first.safetensors", objective="none", **settings)
+    again = {"objective": "none", "work": tmp_path / "work"}
+    distill(DATA, tmp_path / "a.safetensors", start=first.path, **again, **settings)
+    with pytest.raises(InvalidValue, match="begun with another"):
+        distill(DATA, tmp_path / "b.safetensors", resume=True, **again, **settings)
+
+
 def test_without_a_teacher_there_is_no_distillation_token(tmp_path, settings):
     done = distill(DATA, tmp_path / "student.safetensors", objective="none", dtype="float16", **settings)
     assert done.teacher is None
@@ -86,6 +110,25 @@ def test_takes_a_teacher_that_was_trained_before(tmp_path, settings):
     assert not (tmp_path / "student.training" / "teacher").exists()
 
 
+def test_starts_from_the_weights_of_a_student(tmp_path, settings):
+    first = distill(DATA, tmp_path / "first.safetensors", **settings)
+    teacher = tmp_path / "first.training" / "teacher.safetensors"
+    nearly_still = settings | {"recipe": replace(ONE, learning_rate=1e-9, final_learning_rate=0.0, weight_decay=0.0)}
+    out = tmp_path / "second.safetensors"
+    second = distill(DATA, out, teacher=teacher, start=first.path, **nearly_still)
+    for name, value in first.classifier.module.state_dict().items():
+        torch.testing.assert_close(second.classifier.module.state_dict()[name], value, rtol=0, atol=1e-6)
+    out.unlink()
+    again = nearly_still | {"teacher": teacher, "resume": True}
+    with pytest.raises(InvalidValue, match="begun with another start"):
+        distill(DATA, out, **again)
+    save_teacher(Teacher(small_resnet(10, seed=9), FASHION_MNIST_LABELS), teacher)
+    with pytest.raises(InvalidValue, match="begun with another teacher;"):
+        distill(DATA, out, start=first.path, **again)
+    with pytest.raises(InvalidValue, match=r"first\.safetensors is no student of this kind"):
+        distill(DATA, tmp_path / "third.safetensors", objective="none", start=first.path, **settings)
+
+
 def test_teacher_of_other_classes_is_refused(tmp_path, settings):
     path = tmp_path / "teacher.safetensors"
     save_teacher(Teacher(small_resnet(2), ("cat", "dog")), path)
@@ -100,6 +143,7 @@ def test_teacher_of_other_classes_is_refused(tmp_path, settings):
         ({"objective": "soft"}, InvalidValue, "objective is 'soft'"),
         ({"objective": "none", "teacher": "t.safetensors"}, InvalidValue, "leave out --teacher t.safetensors"),
         ({"teacher": "missing.safetensors"}, ModelNotFound, r"missing\.safetensors"),
+        ({"start": "missing.safetensors"}, ModelNotFound, r"missing\.safetensors to start from"),
         ({"threads": 0}, InvalidValue, "threads is 0"),
         ({"data": "imagenet"}, InvalidValue, "'imagenet'"),
         ({"out": "student.pth"}, InvalidValue, r"student\.pth.*\.safetensors"),
@@ -110,8 +154,8 @@ def test_mistakes_are_refused_before_any_training(tmp_path, settings, change, er
     (tmp_path / "file").write_text("in the way")
     arguments = {"data": DATA, "out": "student.safetensors", **settings, **change}
     data, out = arguments.pop("data"), tmp_path / arguments.pop("out")
-    if "teacher" in change:
-        arguments["teacher"] = tmp_path / change["teacher"]
+    for name in change.keys() & {"teacher", "start"}:
+        arguments[name] = tmp_path / change[name]
         message = message.replace("--teacher ", f"--teacher {tmp_path}/")
     before = torch.get_num_threads()
     with pytest.raises(error, match=message):

@@ -26,6 +26,13 @@ def distill(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the student (default: the recipe's).")] = None,
     teacher_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the teacher, likewise.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The student's highest, likewise.")] = None,
+    warmup_epochs: Annotated[float | None, typer.Option(help="Epochs of rising learning rate, likewise.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Go on from this student's weights (default: random weights)."),
+    ] = None,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the weights in --out.")] = "float32",
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
     work: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keeps the state after each epoch (default: beside --out).")
@@ -47,7 +54,13 @@ def distill(
     from vitlet.records import to_json
 
     check_json_path(json)
-    recipe = replace(STUDENT, seed=seed, epochs=epochs or STUDENT.epochs)
+    recipe = replace(
+        STUDENT,
+        seed=seed,
+        epochs=epochs or STUDENT.epochs,
+        learning_rate=STUDENT.learning_rate if learning_rate is None else learning_rate,
+        warmup_epochs=STUDENT.warmup_epochs if warmup_epochs is None else warmup_epochs,
+    )
     teacher_recipe = replace(TEACHER, seed=seed, epochs=teacher_epochs or TEACHER.epochs)
     with live_progress() as progress:
         done = pipeline.distill(
@@ -55,9 +68,11 @@ def distill(
             out,
             objective=objective,
             teacher=teacher,
+            start=start,
             recipe=recipe,
             teacher_recipe=teacher_recipe,
             work=work,
+            dtype=dtype,
             resume=resume,
             threads=threads,
             progress=progress,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
+from torch import nn
 
 from vitlet.data.datasets import LabelledPixels, load_dataset
 from vitlet.distill.objective import learn_from_teacher, learn_labels
@@ -18,8 +20,8 @@ from vitlet.distill.state import Accuracy, Epoch, StateFile
 from vitlet.distill.student import new_student, small_vit
 from vitlet.distill.teacher import SMALL_RESNET, Teacher, load_teacher, save_teacher, small_resnet
 from vitlet.distill.trainer import evaluate, fit
-from vitlet.errors import InvalidValue, NotWritable, OutputExists
-from vitlet.models.checkpoint import save_checkpoint
+from vitlet.errors import InvalidValue, ModelNotFound, NotWritable, OutputExists
+from vitlet.models.checkpoint import load_checkpoint, save_checkpoint
 from vitlet.models.vit import build_vit
 from vitlet.records import Classifier, ImageSpec, ProgressCallback, VitArchitecture, no_progress, to_json
 
@@ -59,6 +61,7 @@ def distill(
     *,
     objective: ObjectiveName = "hard",
     teacher: Path | None = None,
+    start: Path | None = None,
     recipe: Recipe = STUDENT,
     teacher_recipe: Recipe = TEACHER,
     work: Path | None = None,
@@ -74,8 +77,9 @@ def distill(
     With objective "hard" it learns from the labels and from a teacher: the one at the path
     ``teacher``, or a small ResNet that is trained first and kept as ``teacher.safetensors`` in
     ``work``. With "none" the same ViT without distillation token learns from the labels alone.
-    ``work`` (next to ``out`` by default) keeps the state after each epoch; with ``resume`` the run
-    goes on from there. ``threads`` is torch's number of threads, its own choice if None.
+    The student starts from random weights, or from those of the checkpoint ``start``, a student of the
+    same kind. ``work`` (next to ``out`` by default) keeps the state after each epoch; with
+    ``resume`` the run goes on from there. ``threads`` is torch's number of threads, its own choice if None.
 
     Raises:
         InvalidValue: a setting is wrong, or the state in ``work`` was begun with others.
@@ -95,12 +99,15 @@ def distill(
     work = work if work is not None else out.with_name(f"{out.stem}.training")
     _check_paths(out, work, resume)
     found = load_teacher(teacher) if teacher is not None else None
+    begun = _load_start(start) if start is not None else None
     train, test = load_dataset(data, "train", data_root), load_dataset(data, "test", data_root)
     with _threads(threads):
         taught: Run | None = None
         if objective == "hard" and found is None:
             found, taught = train_teacher(data, train, test, teacher_recipe, work, progress=progress)
-        classifier, student = train_student(data, train, test, recipe, work, teacher=found, progress=progress)
+        classifier, student = train_student(
+            data, train, test, recipe, work, teacher=found, start=begun, progress=progress
+        )
     save_checkpoint(classifier, out, dtype=dtype)
     return DistillResult(classifier, out, student, taught)
 
@@ -138,10 +145,12 @@ def train_student(
     *,
     teacher: Teacher | None = None,
     architecture: VitArchitecture | None = None,
+    start: Classifier | None = None,
     progress: ProgressCallback = no_progress,
 ) -> tuple[Classifier, Run]:
     """Train a ViT in ``work`` (going on from a state there): with a teacher by hard-label distillation,
-    without one on the labels alone. Errors as ``distill``.
+    without one on the labels alone; from the weights of ``start`` if there is one. Errors as
+    ``distill``.
     """
     spec = image_spec(train)
     wanted = architecture or small_vit(train, distillation_token=teacher is not None)
@@ -154,6 +163,10 @@ def train_student(
         )
     module = new_student(wanted, seed=recipe.seed, drop_path=recipe.drop_path)
     identity = {"model": to_json(wanted), "data": data, "images": train.count, "recipe": to_json(recipe)}
+    if teacher is not None:
+        identity["teacher"] = _digest(teacher.module)
+    if start is not None:
+        identity["start"] = _take_weights(module, wanted, train.class_names, start)
     smoothing = recipe.label_smoothing
     objective = learn_from_teacher(teacher.module, smoothing) if teacher is not None else learn_labels(smoothing)
     state = StateFile(work / "student", identity)
@@ -165,6 +178,33 @@ def train_student(
     classifier = Classifier(plain, wanted, spec, train.class_names, reference=name, library="checkpoint")
     parameters = sum(p.numel() for p in plain.parameters())
     return classifier, _run(name, parameters, recipe, epochs, accuracy, train, test)
+
+
+def _load_start(path: Path) -> Classifier:
+    if not path.is_file():
+        raise ModelNotFound(f"there is no file {path} to start from; give a student's .safetensors")
+    return load_checkpoint(path)
+
+
+def _take_weights(module: nn.Module, wanted: VitArchitecture, labels: tuple[str, ...], start: Classifier) -> str:
+    """Give ``module`` the weights of ``start``; return their SHA-256, as a run may only be resumed that
+    began from the same ones.
+    """
+    if (start.architecture, start.labels) != (wanted, labels):
+        raise InvalidValue(
+            f"{start.reference} is no student of this kind; start from one of the same architecture, classes and "
+            "objective"
+        )
+    module.load_state_dict(start.module.state_dict())
+    return _digest(module)
+
+
+def _digest(module: nn.Module) -> str:
+    """SHA-256 of a module's weights and their names."""
+    digest = sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def image_spec(data: LabelledPixels) -> ImageSpec:
