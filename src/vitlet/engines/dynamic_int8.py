@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitlet.engines.threads import start_pool
 from vitlet.engines.torchscript_program import without_deprecations
 from vitlet.errors import Unsupported
 
@@ -85,6 +86,7 @@ def spend_qnnpack_notice() -> None:
     """
     if "qnnpack" not in torch.backends.quantized.supported_engines:
         return
+    start_pool()
     source = """
 def multiply(image: Tensor, weight: Tensor) -> Tensor:
     return torch.ops.quantized.linear_dynamic(image, torch.ops.quantized.linear_prepack(weight, None), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -24,20 +25,16 @@ def checked_threads(threads: int) -> int:
 
 
 @contextmanager
-def using_threads(threads: int, *, size_pool: bool = False) -> Iterator[None]:
+def using_threads(threads: int) -> Iterator[None]:
     """Let PyTorch compute with this many threads inside the ``with`` block.
 
     ``torch.set_num_threads`` is process-wide: it sizes OpenMP's and MKL's teams and the pool that
     QNNPACK and XNNPACK share. The number before is put back, so that sessions with different
     threads can live side by side; two of them may not run at the same time.
-
-    The pool starts with a thread for each processor of the machine, whatever OpenMP starts with: in a
-    process that is pinned to one of two processors, ``get_num_threads()`` is 1 and the pool has 2
-    threads that wait for each other (measured there: 2.4 ms of work took 214 ms). ``size_pool`` sets
-    the number even if it seems right already; opening a session does that.
     """
+    start_pool()
     before = torch.get_num_threads()
-    if before == threads and not size_pool:
+    if before == threads:
         yield
         return
     torch.set_num_threads(threads)
@@ -45,3 +42,15 @@ def using_threads(threads: int, *, size_pool: bool = False) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@cache
+def start_pool() -> None:
+    """Start the thread pool of QNNPACK and XNNPACK with as many threads as OpenMP has.
+
+    It would start at its first use with a thread for each processor of the machine, and cannot be
+    made smaller afterwards (PyTorch 2.12.1). In a process that is pinned to one of two processors
+    its two threads then wait for each other: 2.4 ms of work took 214 ms. OpenMP counts the
+    processors that the process may use.
+    """
+    torch.set_num_threads(torch.get_num_threads())

@@ -35,7 +35,7 @@ def open_with(load: Callable[[str], Any], artifact: Artifact, threads: int) -> T
     if artifact.precision.kernels == "qnnpack":
         spend_qnnpack_notice()
     # The int8 weights are packed while the file is loaded, for the kernels then chosen.
-    with using_threads(threads, size_pool=True), using_kernels(artifact.precision.kernels), without_deprecations():
+    with using_threads(threads), using_kernels(artifact.precision.kernels), without_deprecations():
         try:
             forward = load(str(artifact.path))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
