@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)   ## the main job on the bundled model and images: out/demo.vitlet
+	@mkdir -p out
 	$(BIN)/vitlet demo --out out/demo.vitlet --overwrite
 
 test: $(STAMP)   ## all tests

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from vitlet.engines import engine
+from vitlet.engines.torchscript_archive import holds_weights
 from vitlet.errors import ModelNotFound, ModelUnreadable
 from vitlet.records import Precision
 
@@ -65,7 +66,7 @@ def test_damaged_program_is_found_before_it_can_crash(name, precision, exported,
     whole = artifact.path.read_bytes()
     chance = random.Random(7)
     with zipfile.ZipFile(artifact.path) as archive:
-        records = [r for r in archive.infolist() if r.compress_size and not r.filename.split("/")[-1].isdigit()]
+        records = [r for r in archive.infolist() if r.compress_size and not holds_weights(r.filename)]
     assert len(records) > 4
     for record in records:
         header = record.header_offset
@@ -73,6 +74,16 @@ def test_damaged_program_is_found_before_it_can_crash(name, precision, exported,
         damaged = bytearray(whole)
         damaged[header + 30 + name + extra + chance.randrange(record.compress_size)] ^= 1 << chance.randrange(8)
         assert "is damaged or no TorchScript file" in refusal(copied(artifact, tmp_path, damaged))
+
+
+@pytest.mark.parametrize("name", ["torchscript", "mobile", "lite"])
+def test_weights_are_not_taken_for_program(name, exported):
+    """Else a large model would be read twice, or refused for a program of absurd size."""
+    for precision in engine(name).precisions():
+        artifact = exported(engine(name), precision)
+        with zipfile.ZipFile(artifact.path) as archive:
+            program = sum(r.file_size for r in archive.infolist() if not holds_weights(r.filename))
+        assert program < 150_000, precision
 
 
 @pytest.mark.parametrize("name", ["torchscript", "mobile", "lite"])

@@ -98,4 +98,6 @@ def test_canonical_model_is_scripted_not_traced(distilled):
 def test_one_line():
     assert one_line(RuntimeError("\n  first: \nsecond")) == "first"
     assert one_line(RuntimeError("")) == "RuntimeError"
+    failed = "The following operation failed in the TorchScript interpreter.\nTraceback:\n  x\nRuntimeError: no memory"
+    assert one_line(RuntimeError(failed)) == "no memory"
     assert len(one_line(RuntimeError("x" * 900))) == 200

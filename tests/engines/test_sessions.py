@@ -14,7 +14,7 @@ import torch
 from vitlet.engines import engine, engines
 from vitlet.engines.threads import using_threads
 from vitlet.engines.torch_session import TorchSession
-from vitlet.errors import Unsupported
+from vitlet.errors import ModelUnreadable, Unsupported
 from vitlet.records import Precision, to_json
 
 
@@ -53,6 +53,16 @@ def test_logits_are_a_plain_copy_whatever_the_model_returns(exported, images_for
         np.testing.assert_array_equal(logits, returned.float().numpy())
         logits[:] = -1
         assert returned.min() >= 0
+
+
+def test_failure_inside_the_model_is_one_sentence(exported, distilled, images_for):
+    def forward(images):
+        return images @ torch.zeros(1000, 2)
+
+    session = TorchSession(forward, exported(engine("torch"), Precision("fp32")), 1)
+    with pytest.raises(ModelUnreadable, match=r"safetensors fails on 2 images \(.*; try fewer at a time, or") as caught:
+        session.run(images_for(distilled, 2))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -38,6 +38,7 @@ class Session(Protocol):
 
         Raises:
             InvalidValue: wrong shape or dtype.
+            ModelUnreadable: the runtime fails on it.
         """
         ...
 
@@ -75,7 +76,10 @@ class Engine(Protocol):
         """Load the artifact, ready to run with this many threads.
 
         Raises:
+            InvalidValue: threads out of range.
+            ModelNotFound: there is no such file.
             ModelUnreadable: the file is damaged or not this engine's.
+            Unsupported: the runtime cannot run this artifact here; says why.
         """
         ...
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vitlet.engines.inputs import checked_images
 from vitlet.engines.threads import using_threads
-from vitlet.errors import InvalidValue
+from vitlet.engines.torchscript_program import one_line
+from vitlet.errors import InvalidValue, ModelUnreadable
 from vitlet.records import Artifact
 
 
@@ -30,12 +31,19 @@ class TorchSession:
 
         Raises:
             InvalidValue: wrong shape or dtype, or the session was closed.
+            ModelUnreadable: PyTorch fails on it: damaged weights, or no memory for so many images.
         """
         if self._forward is None:
             raise InvalidValue(f"the session of {self._artifact.path} was closed; open the artifact again")
         ready = checked_images(images, height=self._artifact.height, width=self._artifact.width)
         with using_threads(self._threads), torch.inference_mode():
-            logits = self._forward(torch.from_numpy(ready))
+            try:
+                logits = self._forward(torch.from_numpy(ready))
+            except RuntimeError as error:
+                raise ModelUnreadable(
+                    f"{self._artifact.path} fails on {len(ready)} images ({one_line(error)}); "
+                    "try fewer at a time, or export it again"
+                ) from error
             return np.array(logits.numpy(), dtype=np.float32, order="C")
 
     def close(self) -> None:

@@ -20,7 +20,8 @@ from vitlet.records import Artifact, Classifier, Precision
 
 _NAME = "vitlet.json"
 _FORMAT = "1"
-_WEIGHTS = re.compile(r"[^/]+/(data|constants)/\d+")
+# The lite interpreter's records end in ".storage".
+_WEIGHTS = re.compile(r"[^/]+/(data|constants)/\d+(\.storage)?")
 _MOST_PROGRAM_BYTES = 256 * 2**20
 
 
@@ -59,6 +60,11 @@ def check_archive(artifact: Artifact) -> None:
         raise ModelUnreadable(f"{path} is another artifact ({found}); export the model again")
 
 
+def holds_weights(record_name: str) -> bool:
+    """Whether the record of that name is one tensor's bytes, and not part of the program."""
+    return _WEIGHTS.fullmatch(record_name) is not None
+
+
 def _contents(engine: str, precision: Precision, height: int, width: int, classes: int) -> dict[str, Any]:
     return {
         "vitlet_format": _FORMAT,
@@ -74,7 +80,7 @@ def _read_program(path: Path) -> dict[str, Any] | None:
     """Read, and so verify, every record but the weights; return what ``vitlet.json`` says."""
     written = None
     with zipfile.ZipFile(path) as archive:
-        records = [record for record in archive.infolist() if not _WEIGHTS.fullmatch(record.filename)]
+        records = [record for record in archive.infolist() if not holds_weights(record.filename)]
         total = sum(record.file_size for record in records)
         if total > _MOST_PROGRAM_BYTES:
             raise ValueError(f"its program claims {total} bytes")

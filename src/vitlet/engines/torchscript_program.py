@@ -29,9 +29,12 @@ def without_deprecations() -> Iterator[None]:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """The first line of PyTorch's often long messages that says something."""
+    """The line of PyTorch's often long messages that says something: the one that gives the cause of
+    a failure inside a TorchScript program, else the first.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0].rstrip(" :.") if lines else type(error).__name__
+    causes = [line.removeprefix("RuntimeError: ") for line in lines if line.startswith("RuntimeError: ")]
+    first = (causes + lines)[0].rstrip(" :.") if lines else type(error).__name__
     return first if len(first) <= most else first[: most - 3] + "..."
 
 
