@@ -42,7 +42,18 @@ def open_with(load: Callable[[str], Any], artifact: Artifact, threads: int) -> T
             raise ModelUnreadable(
                 f"PyTorch {torch.__version__} cannot load {artifact.path} ({one_line(error)}); export it again"
             ) from error
-    return TorchSession(forward, artifact, threads)
+    return TorchSession(forward, artifact, 1 if _multiplies_in_pool(artifact) else threads)
+
+
+def _multiplies_in_pool(artifact: Artifact) -> bool:
+    """Whether the file's products run in the thread pool of QNNPACK and XNNPACK.
+
+    OpenMP then gets one thread only, as on a phone, whose PyTorch has no OpenMP. With both at work
+    the idle threads of each spin on the processors that the other needs: on two processors a small
+    ViT took 301 ms so, and 1.5 ms with OpenMP on one thread (PyTorch 2.12.1). Plain PyTorch, as in
+    the tutorial, runs into that.
+    """
+    return artifact.engine in ("mobile", "lite") or artifact.precision.kernels == "qnnpack"
 
 
 def warm_torchscript() -> None:
