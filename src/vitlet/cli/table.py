@@ -38,7 +38,7 @@ def print_bench(console: Console, bench: Bench) -> None:
         style = ""
         if index == comparison.best:
             style = "bold green"
-            cells[0] = f"{row.engine} ◀ best"
+            cells[0] = f"{row.engine} ◀{' best' if console.width >= WIDE else ''}"
         elif index in comparison.slower:
             style = "red"
         table.add_row(*(Text(cell) for cell in cells), style=style)
@@ -71,13 +71,13 @@ def _columns(bench: Bench, *, wide: bool) -> dict[str, Callable[[Measurement, in
         "p90 ms": lambda row, _: latency(row, "p90"),
         "speed": speed,
         "MB": lambda row, _: _mega(row.size_bytes),
-        "memory MB": lambda row, _: _mega(row.peak_memory_bytes),
+        "mem MB": lambda row, _: _mega(row.peak_memory_bytes),
         "load ms": lambda row, _: _number(row.load_ms),
         "first ms": lambda row, _: _number(row.first_ms),
         "images/s": lambda row, _: _number(row.throughput_images_per_s),
         "logits error": lambda row, _: _percent(row.logits_error),
-        "same answer": lambda row, _: _percent(row.agreement),
-        "top-1": lambda row, _: _percent(row.top1),
+        "same answer": lambda row, _: _percent(row.agreement, 1),
+        "top-1": lambda row, _: _percent(row.top1, 1),
     }
     labelled = any(row.top1 is not None for row in bench.measurements)
     if not labelled:
@@ -137,5 +137,5 @@ def _mega(size: int | None) -> str:
     return DASH if size is None else _number(size / 1e6)
 
 
-def _percent(share: float | None) -> str:
-    return DASH if share is None else f"{100 * share:.2f} %"
+def _percent(share: float | None, digits: int = 2) -> str:
+    return DASH if share is None else f"{100 * share:.{digits}f} %"
