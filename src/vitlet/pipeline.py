@@ -52,6 +52,7 @@ PREPROCESSING_TOLERANCE = 1e-5
 #: The same sums in another order: up to 1e-4 on random weights, whose logits are near 1; trained
 #: models' logits are ten times larger.
 LOGITS_TOLERANCE = 1e-3
+NO_IMAGES = "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
 #: Images of the parity check. It is exact or it is not, so a few are enough.
 PARITY_IMAGES = 4
 
@@ -210,15 +211,15 @@ def compress(
     settings, limits = settings or MeasureSettings(), (max_drop, min_agreement)
     target = Path(out)
     check_writable(target, overwrite=overwrite)
+    if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
+        raise NoImages(NO_IMAGES)  # before a download rather than after it
     classifier = _loaded(model, progress, random_weights)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         images = _images(
             data, classifier.image_spec, classifier.labels, Path(scratch), limit, progress, classifier.reference
         )
         if images is None and not classifier.random_weights:
-            raise NoImages(
-                "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
-            )
+            raise NoImages(NO_IMAGES)
         parity = _check_source(classifier, data, progress) if check_source else None
         exported = export_variants(classifier, variants(engine_names, precision_names), Path(scratch), progress)
         measured = _measure_all(exported, images, settings, progress)

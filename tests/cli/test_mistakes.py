@@ -85,7 +85,7 @@ def test_accuracy_without_labels(vitlet, photo):
 def test_an_output_that_is_taken(vitlet, workplace):
     (workplace / "b").mkdir()
     (workplace / "b" / "mine.txt").write_text("precious")
-    refused(vitlet("compress", "bundled", "--out", workplace / "b"), "b", "--overwrite")
+    refused(vitlet("compress", "bundled", "--out", workplace / "b"), "no vitlet bundle", "--out")
     refused(vitlet("compress", "bundled", "--out", workplace / "b", "--overwrite"), "b")
     assert (workplace / "b" / "mine.txt").read_text() == "precious"
     assert left_in(workplace) == ["b"]
@@ -120,7 +120,6 @@ def test_an_engine_or_precision_that_is_not_there(vitlet, option):
     "arguments",
     [
         ("bench", "bundled", "--threads", "0"),
-        ("bench", "bundled", "--runs", "3"),
         ("compress", "bundled"),
         ("classify", "bundled"),
         ("bench", "bundled", "--max-drop", "-1"),
@@ -131,6 +130,10 @@ def test_wrong_usage(vitlet, arguments):
     done = vitlet(*arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_too_few_runs(vitlet):
+    refused(vitlet("bench", "bundled", "--runs", "3"), "runs is 3", "64")
 
 
 def test_classify_goes_on_after_a_broken_image_and_says_so(vitlet, photo, tmp_path):
