@@ -22,7 +22,8 @@ demo: $(STAMP)   ## the main job on the bundled model and images: out/demo.vitle
 	$(BIN)/vitlet demo --out out/demo.vitlet --overwrite
 
 test: $(STAMP)   ## all tests
-	$(BIN)/python -m pytest
+	@# A process for each room: PyTorch's thread pools and other process-wide state do not leak between them.
+	@for room in tests/[a-z]*/; do echo "$$room"; $(BIN)/python -m pytest --quiet $$room || exit 1; done
 
 lint: $(STAMP)   ## style, types, and that each room imports only from rooms above it
 	$(BIN)/ruff check .
