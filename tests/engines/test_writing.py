@@ -9,9 +9,9 @@ import pytest
 
 from vitlet.engines import engine
 from vitlet.engines.artifacts import with_ending
-from vitlet.engines.whole_file import write_whole
 from vitlet.errors import NotWritable, Unsupported
 from vitlet.records import Precision
+from vitlet.whole_file import write_whole
 
 FP32 = Precision("fp32")
 

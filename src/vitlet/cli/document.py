@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlet.errors import NotWritable
+from vitlet.whole_file import put_whole
 
 if TYPE_CHECKING:
     from vitlet.records import Environment
@@ -62,20 +61,7 @@ def write_json(
     if path == "-":
         sys.stdout.write(text)
         return
-    target = Path(path)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.absolute().parent, prefix=f".{target.name}.", delete=False
-        ) as partial:
-            try:
-                partial.write(text)
-                partial.flush()
-                umask = os.umask(0)
-                os.umask(umask)
-                Path(partial.name).chmod(0o666 & ~umask)
-                Path(partial.name).replace(target)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
+        put_whole(Path(path), text.encode())
     except OSError as error:
         raise NotWritable(f"cannot write --json {path}: {error.strerror}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 
 from vitlet.errors import InvalidValue, TrainingFailed
 from vitlet.records import from_json, to_json
+from vitlet.whole_file import put_whole
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class StateFile:
         torch.save(state | {"module": module.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path, buffer.getbuffer())
+            put_whole(self.path, buffer.getbuffer())
         except OSError as error:
             raise TrainingFailed(
                 f"epoch {len(epochs)} cannot be saved in {self.folder} ({error.strerror}); {self.usable()}"
@@ -99,21 +99,3 @@ class StateFile:
         if self.path.exists():
             return f"the last finished epoch is in {self.path}: run the same with --resume to go on from it"
         return "no epoch was finished, so there is nothing to resume"
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write a file so that it is either the old or the new one, never a part of it.
-
-    Raises:
-        OSError: it cannot be written; the old file is untouched.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from vitlet.distill.state import write_whole
 from vitlet.errors import ModelNotFound, ModelUnreadable, NotWritable
+from vitlet.whole_file import put_whole
 
 #: Changes when the architecture below does; a teacher file says which one it holds.
 SMALL_RESNET = "small-resnet-1"
@@ -72,7 +72,7 @@ def save_teacher(teacher: Teacher, path: Path) -> None:
     data = save(tensors, metadata={"vitlet_teacher": SMALL_RESNET, "labels": json.dumps(teacher.labels)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        put_whole(path, data)
     except OSError as error:
         raise NotWritable(f"the teacher cannot be written to {path} ({error.strerror})") from error
 

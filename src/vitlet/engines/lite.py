@@ -49,7 +49,7 @@ class LiteEngine:
         from vitlet.engines.mobile_optimizer import optimized_classifier
         from vitlet.engines.torchscript_archive import extra_files
         from vitlet.engines.torchscript_program import without_deprecations
-        from vitlet.engines.whole_file import write_whole
+        from vitlet.whole_file import write_whole
 
         require_precision(self, precision)
         self._require()

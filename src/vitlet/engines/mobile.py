@@ -45,7 +45,7 @@ class MobileEngine:
         from vitlet.engines.mobile_optimizer import optimized_classifier
         from vitlet.engines.torchscript_archive import extra_files
         from vitlet.engines.torchscript_program import without_deprecations
-        from vitlet.engines.whole_file import write_whole
+        from vitlet.whole_file import write_whole
 
         optimized, note = optimized_classifier(classifier, precision)
         buffer = io.BytesIO()

@@ -58,7 +58,7 @@ class TorchScriptEngine:
 
         from vitlet.engines.torchscript_archive import extra_files
         from vitlet.engines.torchscript_program import one_line, without_deprecations
-        from vitlet.engines.whole_file import write_whole
+        from vitlet.whole_file import write_whole
 
         require_precision(self, precision)
         scripted, note = scripted_classifier(classifier, precision)

@@ -22,12 +22,12 @@ _ADVICE = {
 }
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+def put_whole(path: Path, content: bytes | memoryview) -> None:
     """Write ``content`` to a temporary sibling of ``path``, then put it in the place of ``path`` in
     one step; on any failure, interruption included, what was at ``path`` is still there.
 
     Raises:
-        NotWritable: no such folder, no permission, no space.
+        OSError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -37,9 +37,19 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             # Some file systems tell of a full disk only here.
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "choose another place")
-        raise NotWritable(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """``put_whole``, with the failure told in one sentence.
+
+    Raises:
+        NotWritable: no such folder, no permission, no space.
+    """
+    try:
+        put_whole(path, content)
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "choose another place")
+        raise NotWritable(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
