@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlet.cli import options
+
+if TYPE_CHECKING:
+    from vitlet.results import Compressed
 
 
 def compress(
@@ -33,62 +36,16 @@ def compress(
     exports every variant that this machine can run, measures each from its file in a fresh
     process, and writes the bundle: model file, manifest.json, report.html.
     """
-    run(
-        model,
-        out,
-        data or [],
-        max_drop=max_drop,
-        min_agreement=min_agreement,
-        random_weights=random_weights,
-        engines=engines,
-        precisions=precisions,
-        threads=threads,
-        runs=runs,
-        quick=quick,
-        batch=batch,
-        limit=limit,
-        overwrite=overwrite,
-        check=not no_check,
-        json=json,
-        command="compress",
-    )
-
-
-def run(
-    model: str,
-    out: Path,
-    data: list[str],
-    *,
-    max_drop: float,
-    min_agreement: float,
-    random_weights: bool,
-    engines: str | None,
-    precisions: str | None,
-    threads: int | None,
-    runs: int | None,
-    quick: bool,
-    batch: int,
-    limit: int,
-    overwrite: bool,
-    check: bool,
-    json: str | None,
-    command: str,
-) -> None:
-    """What ``compress`` and ``demo`` share."""
-    from rich.console import Console
-
     from vitlet import pipeline
-    from vitlet.cli.document import check_json_path, write_json
+    from vitlet.cli.document import check_json_path
     from vitlet.cli.live import live_progress
-    from vitlet.cli.table import print_bench, print_environment, print_parity
-    from vitlet.measure.rows import as_rows
 
     check_json_path(json)
     with live_progress() as progress:
         done = pipeline.compress(
             model,
             out=out,
-            data=data,
+            data=data or [],
             random_weights=random_weights,
             settings=options.settings(threads, runs, batch, quick),
             engine_names=options.names(engines),
@@ -97,10 +54,27 @@ def run(
             max_drop=max_drop / 100,
             min_agreement=min_agreement / 100,
             overwrite=overwrite,
-            check_source=check,
-            command=shlex.join(["vitlet", *sys.argv[1:]]),
+            check_source=not no_check,
+            command=typed(),
             progress=progress,
         )
+    show(done, json, "compress")
+
+
+def typed() -> str:
+    """The command line as it was typed, to be repeated."""
+    return shlex.join(["vitlet", *sys.argv[1:]])
+
+
+def show(done: Compressed, json: str | None, command: str) -> None:
+    """Print what was measured and written, and write the JSON document; ``demo`` ends so too."""
+    from rich.console import Console
+
+    from vitlet.cli.document import write_json
+    from vitlet.cli.table import print_bench, print_environment, print_parity
+    from vitlet.measure.rows import as_rows
+
+    out = done.bundle.path
     console = Console(stderr=json == "-")
     print_environment(console, done.bench.environment)
     print_parity(console, done.bench.parity)

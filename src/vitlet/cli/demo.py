@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vitlet.cli import options
-from vitlet.cli.compress import run
+from vitlet.cli.compress import show, typed
 
 
 def demo(
@@ -20,22 +20,18 @@ def demo(
     json: options.Json = None,
 ) -> None:
     """Compress the bundled Fashion-MNIST model on its bundled images: no download, a minute or two."""
-    run(
-        "bundled",
-        out,
-        [],
-        max_drop=1.0,
-        min_agreement=98.0,
-        random_weights=False,
-        engines=None,
-        precisions=None,
-        threads=threads,
-        runs=None,
-        quick=False,
-        batch=8,
-        limit=500,
-        overwrite=overwrite,
-        check=True,
-        json=json,
-        command="demo",
-    )
+    from vitlet import pipeline
+    from vitlet.cli.document import check_json_path
+    from vitlet.cli.live import live_progress
+
+    check_json_path(json)
+    with live_progress() as progress:
+        done = pipeline.compress(
+            "bundled",
+            out=out,
+            settings=options.settings(threads),
+            overwrite=overwrite,
+            command=typed(),
+            progress=progress,
+        )
+    show(done, json, "demo")

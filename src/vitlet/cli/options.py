@@ -85,7 +85,7 @@ def names(value: str | None) -> list[str]:
     return [] if found == ["all"] else found
 
 
-def settings(threads: int | None, runs: int | None, batch: int, quick: bool) -> MeasureSettings:
+def settings(threads: int | None, runs: int | None = None, batch: int = 8, quick: bool = False) -> MeasureSettings:
     """How to measure, from what was typed."""
     from vitlet.measure.environment import default_threads
     from vitlet.measure.settings import MeasureSettings
