@@ -9,12 +9,12 @@ STAMP  := $(VENV)/.set-up
 help:            ## what can be made
 	@grep -E '^[a-z]+: .*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-setup: $(STAMP)  ## the pinned environment in .venv (about 6 GB, most of it PyTorch)
+setup: $(STAMP)  ## the pinned environment in .venv (about 7 GB, most of it PyTorch)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "vitlet needs Python 3.11 or later and this is %d.%d: run make PYTHON=/path/to/python3.11" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[hf,notebook,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,hf,notebook,dev]'
 	@touch $@
 
 demo: $(STAMP)   ## the main job on the bundled model and images: out/demo.vitlet

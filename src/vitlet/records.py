@@ -24,6 +24,20 @@ Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", 
 Status: TypeAlias = Literal["ok", "unsupported", "failed"]
 Pool: TypeAlias = Literal["token", "mean", "token+mean"]
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "quick_gelu"]
+Device: TypeAlias = Literal["cpu", "cuda"]
+PrecisionName: TypeAlias = Literal[
+    "fp32",
+    "fp16",
+    "bf16",
+    "int8-dynamic",
+    "int8-static",
+    "int8-static-bf16",
+    "int8-weights",
+    "int4-weights",
+    "int4-dynamic",
+]
+#: What an operator computes in; "data" is for those that only move or convert (copy, transpose, cast).
+Arithmetic: TypeAlias = Literal["int4", "int8", "fp16", "bf16", "fp32", "data"]
 
 _Record = TypeVar("_Record")
 
@@ -230,26 +244,40 @@ class Classifier:
 class Precision:
     """The choice of arithmetic, small and serialisable.
 
-    ``name`` is "fp32" or "int8-dynamic" (int8 weights, activations quantized at run time by the
-    range of each tensor). ``kernels`` picks the library that multiplies, where a runtime has
-    several ("qnnpack", "x86", "onednn"); empty otherwise. ``str()`` joins them with a dash:
-    "int8-dynamic-qnnpack".
+    ``name`` is one of
+
+    - "fp32", "fp16", "bf16": weights and products;
+    - "int8-dynamic": int8 weights, activations quantized as they come, by their own range;
+    - "int8-static": int8 weights, activations quantized by ranges learned from calibration images;
+    - "int8-static-bf16": the same, and what is not int8 runs in bf16;
+    - "int8-weights", "int4-weights": only the weights are small, the products are float;
+    - "int4-dynamic": int4 weights, activations int8, quantized as they come.
+
+    ``kernels`` picks the library that multiplies, where a runtime has several ("qnnpack", "x86",
+    "onednn"); empty otherwise. ``str()`` joins them with a dash: "int8-dynamic-qnnpack".
     """
 
-    name: Literal["fp32", "int8-dynamic"]
+    name: PrecisionName
     kernels: Literal["", "qnnpack", "x86", "onednn"] = ""
 
     def __str__(self) -> str:
         return f"{self.name}-{self.kernels}" if self.kernels else self.name
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether exporting in it needs calibration images."""
+        return self.name.startswith("int8-static")
 
 
 @dataclass(frozen=True)
 class Artifact:
     """An exported model on disk, enough to be opened by a process that never saw the model.
 
-    ``path`` is the file that the runtime opens; ``size_bytes`` counts it and anything it needs
-    beside it. ``height``, ``width`` are the input's pixels. ``note`` says what a person should
-    know of how it was made ("traced: the model cannot be scripted").
+    ``path`` is the file that the runtime opens; ``companions`` are the suffixes of further files it
+    needs, which differ from ``path`` in their suffix alone (".bin" beside "model.xml").
+    ``size_bytes`` counts them all. ``height``, ``width`` are the input's pixels. ``device`` is where
+    it runs. ``note`` says what a person should know of how it was made ("traced: the model cannot
+    be scripted").
     """
 
     engine: str
@@ -260,9 +288,70 @@ class Artifact:
     width: int
     classes: int
     note: str = ""
+    companions: tuple[str, ...] = ()
+    device: Device = "cpu"
 
     def __post_init__(self) -> None:
         _require(self.size_bytes > 0, f"artifact {self.path} has no bytes")
+        for suffix in self.companions:
+            _require(
+                re.fullmatch(r"\.[A-Za-z0-9_]+", suffix) is not None and suffix != self.path.suffix,
+                f"companion suffix {suffix!r} of {self.path} must be a dot and letters, and not its own",
+            )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files, the one that the runtime opens first."""
+        return (self.path, *(self.path.with_suffix(suffix) for suffix in self.companions))
+
+
+@dataclass(frozen=True)
+class OperatorUse:
+    """The operators of one kind that a runtime ran for one image.
+
+    ``name`` is the runtime's own word; ``arithmetic`` what they compute in. ``time_ms`` is their time
+    together for one image; ``None`` where the runtime does not tell.
+    """
+
+    name: str
+    arithmetic: Arithmetic
+    count: int
+    time_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.count >= 1, f"OperatorUse.count of {self.name} is {self.count}; it must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How many of the model's ``of`` sub-graphs of a kind the runtime runs as one operator.
+
+    ``what`` is "attention", "layer norm" or "gelu".
+    """
+
+    what: str
+    done: int
+    of: int
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.done <= self.of, f"{self.done} of {self.of} {self.what} cannot be fused")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What a runtime really did with an artifact, in one form for all of them.
+
+    ``operators`` stand in falling order of time, or of number where there are no times. ``undelegated`` are
+    operators that ran outside the accelerated part of a runtime that splits the graph, as
+    name -> number. ``source`` says how this is known ("ONNX Runtime's profile of 20 runs").
+    ``notes`` are whole sentences about what was left undone and why.
+    """
+
+    operators: tuple[OperatorUse, ...]
+    source: str
+    fusions: tuple[Fusion, ...] = ()
+    undelegated: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

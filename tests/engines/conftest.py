@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from vitlet.data.calibration import Calibration
 from vitlet.engines import Engine, engines
 from vitlet.errors import Unsupported
 from vitlet.models.build import build
@@ -117,6 +118,11 @@ def make_classifier(architecture: Architecture, *, seed: int = 3) -> Classifier:
     )
 
 
+def calibration_for(classifier: Classifier) -> Calibration:
+    """Inputs like those of ``images_for``."""
+    return Calibration(classifier.image_spec, random_count=16, seed=100)
+
+
 def images_for(classifier: Classifier, batch: int, *, seed: int = 0) -> np.ndarray:
     size = (batch, 3, classifier.architecture.image_height, classifier.architecture.image_width)
     return np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
@@ -172,7 +178,8 @@ def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPa
         key = (name, engine.name, precision)
         if key not in done:
             try:
-                done[key] = engine.export(classifiers[name], precision, folder / "-".join(map(str, key)))
+                path = folder / "-".join(map(str, key))
+                done[key] = engine.export(classifiers[name], precision, path, calibration=calibration_for(classifiers[name]))
             except Unsupported as unsupported:
                 pytest.skip(unsupported.reason)
         return done[key]
@@ -189,6 +196,11 @@ def _make_classifier() -> Callable[..., Classifier]:
 @pytest.fixture(name="images_for", scope="session")
 def _images_for() -> Callable[..., np.ndarray]:
     return images_for
+
+
+@pytest.fixture(name="calibration_for", scope="session")
+def _calibration_for() -> Callable[..., Calibration]:
+    return calibration_for
 
 
 @pytest.fixture(name="logits_of", scope="session")

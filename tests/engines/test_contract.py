@@ -37,13 +37,13 @@ def test_every_variant_of_the_tutorial_can_be_had_with_the_pinned_torch(exported
                 assert exported(found, precision).size_bytes > 0
 
 
-def test_artifact_says_what_was_written(engine, precision, exported, distilled):
+def test_artifact_says_what_was_written(engine, precision, exported, distilled, calibration_for):
     artifact = exported(engine, precision)
     assert (artifact.engine, artifact.precision) == (engine.name, precision)
-    assert artifact.size_bytes == artifact.path.stat().st_size
+    assert artifact.size_bytes == sum(file.stat().st_size for file in artifact.files)
     assert (artifact.height, artifact.width, artifact.classes) == (32, 32, 10)
     assert artifact.path.name.startswith(f"distilled-{engine.name}-{precision}.")
-    assert artifact.note == ""
+    assert artifact.note == (calibration_for(distilled).note if precision.is_calibrated else "")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_silly_threads_are_refused(engine, precision, exported, threads):
         engine.open(exported(engine, precision), threads=threads)
 
 
-def test_caller_is_left_alone(engine, precision, distilled, tmp_path):
+def test_caller_is_left_alone(engine, precision, distilled, calibration_for, tmp_path):
     """The module, the random state, the choice of kernels and of threads are as they were."""
     module = distilled.module
     before = copy.deepcopy(module.state_dict())
@@ -160,7 +160,8 @@ def test_caller_is_left_alone(engine, precision, distilled, tmp_path):
     grads = [parameter.requires_grad for parameter in module.parameters()]
     random, kernels = torch.get_rng_state(), torch.backends.quantized.engine
     try:
-        engine.open(engine.export(distilled, precision, tmp_path / "model"), threads=2).close()
+        calibration = calibration_for(distilled)
+        engine.open(engine.export(distilled, precision, tmp_path / "model", calibration=calibration), threads=2).close()
     except Unsupported as unsupported:
         pytest.skip(unsupported.reason)
     assert [type(part) for part in module.modules()] == kinds

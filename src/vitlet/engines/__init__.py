@@ -16,10 +16,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from vitlet.errors import InvalidValue
-from vitlet.records import Artifact, Availability, Classifier, Precision
+from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from vitlet.data.calibration import Calibration
 
 #: "module:class" of each engine that comes with vitlet, in the order that tables show them.
 BUILT_IN = (
@@ -61,13 +63,24 @@ class Engine(Protocol):
         """Every precision the engine knows, also those that this machine cannot run."""
         ...
 
-    def export(self, classifier: Classifier, precision: Precision, path: Path) -> Artifact:
+    def export(
+        self,
+        classifier: Classifier,
+        precision: Precision,
+        path: Path,
+        *,
+        calibration: Calibration | None = None,
+        device: Device = "cpu",
+    ) -> Artifact:
         """Write the artifact to ``path`` (no suffix; the engine adds its own) and return it.
 
-        The caller's model is not changed.
+        ``calibration`` is what a calibrated precision (``Precision.is_calibrated``) learns its ranges
+        from; others do not read it. ``device`` is where the artifact will run. The caller's model
+        is not changed.
 
         Raises:
-            Unsupported: this precision or model cannot be had here; says why.
+            Unsupported: this precision, model or device cannot be had here; says why.
+            InvalidValue: a calibrated precision without calibration.
             NotWritable: the file cannot be written.
         """
         ...
@@ -80,6 +93,17 @@ class Engine(Protocol):
             ModelNotFound: there is no such file.
             ModelUnreadable: the file is damaged or not this engine's.
             Unsupported: the runtime cannot run this artifact here; says why.
+        """
+        ...
+
+    def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
+        """What the runtime really does with ``artifact``, for ``images`` float32 [1, 3, height, width].
+
+        May run the artifact a few times under the runtime's profiler.
+
+        Raises:
+            Unsupported: the runtime does not tell.
+            VitletError: as for ``open``.
         """
         ...
 

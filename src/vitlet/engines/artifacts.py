@@ -5,22 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitlet.errors import Unsupported
-from vitlet.records import Artifact, Classifier, Precision
+from vitlet.errors import InvalidValue, Unsupported
+from vitlet.records import Artifact, Classifier, Device, Precision
 
 if TYPE_CHECKING:
+    from vitlet.data.calibration import Calibration
     from vitlet.engines import Engine
 
 
-def require_precision(engine: Engine, precision: Precision) -> None:
-    """Refuse a precision that the engine does not know.
+def require_variant(
+    engine: Engine,
+    precision: Precision,
+    calibration: Calibration | None = None,
+    device: Device = "cpu",
+    *,
+    devices: tuple[Device, ...] = ("cpu",),
+) -> None:
+    """Refuse a precision or device that the engine does not know, and calibration that is missing.
 
     Raises:
         Unsupported: the message lists those it knows.
+        InvalidValue: the precision is calibrated and there is no calibration.
     """
     known = engine.precisions()
     if precision not in known:
         raise Unsupported(f"engine {engine.name!r} has no {precision}; it has {', '.join(map(str, known))}")
+    if device not in devices:
+        raise Unsupported(f"engine {engine.name!r} does not run on {device} in vitlet; it runs on {', '.join(devices)}")
+    if precision.is_calibrated and calibration is None:
+        raise InvalidValue(f"{engine.name} {precision} learns its ranges from images; give calibration images")
 
 
 def with_ending(path: Path, ending: str) -> Path:
@@ -28,16 +41,28 @@ def with_ending(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def describe(engine: Engine, classifier: Classifier, precision: Precision, path: Path, note: str = "") -> Artifact:
-    """The record of the artifact that ``engine`` has just written to ``path``, one file."""
+def describe(
+    engine: Engine,
+    classifier: Classifier,
+    precision: Precision,
+    path: Path,
+    note: str = "",
+    *,
+    companions: tuple[str, ...] = (),
+    device: Device = "cpu",
+) -> Artifact:
+    """The record of the artifact that ``engine`` has just written to ``path`` and the companions beside it."""
     architecture = classifier.architecture
+    files = (path, *(path.with_suffix(suffix) for suffix in companions))
     return Artifact(
         engine=engine.name,
         precision=precision,
         path=path,
-        size_bytes=path.stat().st_size,
+        size_bytes=sum(file.stat().st_size for file in files),
         height=architecture.image_height,
         width=architecture.image_width,
         classes=architecture.classes,
         note=note,
+        companions=companions,
+        device=device,
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_precision, with_ending
+from vitlet.engines.artifacts import describe, require_variant, with_ending
 from vitlet.errors import Unsupported
-from vitlet.records import Artifact, Availability, Classifier, Precision
+from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vitlet.data.calibration import Calibration
 
 
 class LiteEngine:
@@ -38,7 +44,15 @@ class LiteEngine:
         """fp32 and int8-dynamic with qnnpack, the library for Arm."""
         return (Precision("fp32"), Precision("int8-dynamic", "qnnpack"))
 
-    def export(self, classifier: Classifier, precision: Precision, path: Path) -> Artifact:
+    def export(
+        self,
+        classifier: Classifier,
+        precision: Precision,
+        path: Path,
+        *,
+        calibration: Calibration | None = None,
+        device: Device = "cpu",
+    ) -> Artifact:
         """Write ``path``.ptl, for ``torch.jit.mobile._load_for_lite_interpreter`` and PyTorch Lite.
 
         Raises:
@@ -51,7 +65,7 @@ class LiteEngine:
         from vitlet.engines.torchscript_program import without_deprecations
         from vitlet.whole_file import write_whole
 
-        require_precision(self, precision)
+        require_variant(self, precision, calibration, device)
         self._require()
         optimized, note = optimized_classifier(classifier, precision)
         with without_deprecations():
@@ -76,6 +90,12 @@ class LiteEngine:
         from vitlet.engines.torchscript_session import open_with
 
         return open_with(_load_for_lite_interpreter, artifact, threads)
+
+    def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
+        """What PyTorch's profiler saw of a few runs."""
+        from vitlet.engines.torch_profile import explain_session
+
+        return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""

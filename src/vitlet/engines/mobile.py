@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_precision, with_ending
-from vitlet.records import Artifact, Availability, Classifier, Precision
+from vitlet.engines.artifacts import describe, require_variant, with_ending
+from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vitlet.data.calibration import Calibration
 
 
 class MobileEngine:
@@ -31,7 +37,15 @@ class MobileEngine:
         """fp32 and int8-dynamic with qnnpack, the library for Arm."""
         return (Precision("fp32"), Precision("int8-dynamic", "qnnpack"))
 
-    def export(self, classifier: Classifier, precision: Precision, path: Path) -> Artifact:
+    def export(
+        self,
+        classifier: Classifier,
+        precision: Precision,
+        path: Path,
+        *,
+        calibration: Calibration | None = None,
+        device: Device = "cpu",
+    ) -> Artifact:
         """Write ``path``.pt, which plain ``torch.jit.load`` can load where PyTorch has XNNPACK.
 
         Raises:
@@ -39,7 +53,7 @@ class MobileEngine:
                 traced or optimised.
             NotWritable: the file cannot be written.
         """
-        require_precision(self, precision)
+        require_variant(self, precision, calibration, device)
         import torch
 
         from vitlet.engines.mobile_optimizer import optimized_classifier
@@ -68,6 +82,12 @@ class MobileEngine:
 
         require_optimizer()
         return open_torchscript(artifact, threads)
+
+    def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
+        """What PyTorch's profiler saw of a few runs."""
+        from vitlet.engines.torch_profile import explain_session
+
+        return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""

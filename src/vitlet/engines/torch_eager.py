@@ -5,11 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_precision, with_ending
+from vitlet.engines.artifacts import describe, require_variant, with_ending
 from vitlet.errors import ModelUnreadable
-from vitlet.records import Artifact, Availability, Classifier, Precision
+from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vitlet.data.calibration import Calibration
 
 
 class TorchEngine:
@@ -31,7 +37,15 @@ class TorchEngine:
         """fp32."""
         return (Precision("fp32"),)
 
-    def export(self, classifier: Classifier, precision: Precision, path: Path) -> Artifact:
+    def export(
+        self,
+        classifier: Classifier,
+        precision: Precision,
+        path: Path,
+        *,
+        calibration: Calibration | None = None,
+        device: Device = "cpu",
+    ) -> Artifact:
         """Write ``path``.safetensors.
 
         Raises:
@@ -41,7 +55,7 @@ class TorchEngine:
         """
         from vitlet.models.checkpoint import save_checkpoint
 
-        require_precision(self, precision)
+        require_variant(self, precision, calibration, device)
         target = save_checkpoint(classifier, with_ending(path, ".safetensors"))
         return describe(self, classifier, precision, target)
 
@@ -70,6 +84,12 @@ class TorchEngine:
                 "export it again"
             )
         return TorchSession(loaded.module, artifact, threads)
+
+    def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
+        """What PyTorch's profiler saw of a few runs."""
+        from vitlet.engines.torch_profile import explain_session
+
+        return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need for a canonical ViT."""

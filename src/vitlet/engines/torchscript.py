@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_precision, with_ending
+from vitlet.engines.artifacts import describe, require_variant, with_ending
 from vitlet.errors import Unsupported
-from vitlet.records import Artifact, Availability, Classifier, Precision
+from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from vitlet.data.calibration import Calibration
 
 
 class TorchScriptEngine:
@@ -46,7 +49,15 @@ class TorchScriptEngine:
             Precision("int8-dynamic", "onednn"),
         )
 
-    def export(self, classifier: Classifier, precision: Precision, path: Path) -> Artifact:
+    def export(
+        self,
+        classifier: Classifier,
+        precision: Precision,
+        path: Path,
+        *,
+        calibration: Calibration | None = None,
+        device: Device = "cpu",
+    ) -> Artifact:
         """Write ``path``.pt, which plain ``torch.jit.load`` can load.
 
         Raises:
@@ -60,7 +71,7 @@ class TorchScriptEngine:
         from vitlet.engines.torchscript_program import one_line, without_deprecations
         from vitlet.whole_file import write_whole
 
-        require_precision(self, precision)
+        require_variant(self, precision, calibration, device)
         scripted, note = scripted_classifier(classifier, precision)
         buffer = io.BytesIO()
         with without_deprecations():
@@ -84,6 +95,12 @@ class TorchScriptEngine:
         from vitlet.engines.torchscript_session import open_torchscript
 
         return open_torchscript(artifact, threads)
+
+    def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
+        """What PyTorch's profiler saw of a few runs."""
+        from vitlet.engines.torch_profile import explain_session
+
+        return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""
