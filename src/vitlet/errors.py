@@ -13,6 +13,7 @@
     │   └── NoImages            nothing usable was found
     ├── Unsupported             this engine, precision or model does not go together here
     ├── ParityFailed            vitlet's path and the source library's give different results
+    ├── ExportFailed            an exporting process died, hung or answered nonsense
     ├── MeasurementFailed       a measuring process died, hung or returned nonsense
     ├── TrainingFailed          training cannot go on (NaN loss, damaged checkpoint)
     └── BundleError             a bundle cannot be written or read
@@ -73,6 +74,10 @@ class Unsupported(VitletError):
 
 class ParityFailed(VitletError):
     """Preprocessing or logits differ from the library that the model came from."""
+
+
+class ExportFailed(VitletError):
+    """An exporting process died, hung or answered nonsense."""
 
 
 class MeasurementFailed(VitletError):

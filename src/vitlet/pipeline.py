@@ -9,62 +9,47 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from vitlet import __version__
-from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
-from vitlet.bundle.read import Bundle, is_bundle, read_bundle
+import numpy as np
+
+from vitlet.bundle.read import Bundle
 from vitlet.bundle.write import check_writable, write_bundle
-from vitlet.data.imageset import ImageSet
+from vitlet.data.gather import Wanted, gather
 from vitlet.engines import engine, engines
-from vitlet.engines.variants import export_variants, variants
-from vitlet.errors import ImageError, InvalidValue, NoImages, ParityFailed, Unsupported
-from vitlet.measure.comparison import compare
+from vitlet.engines.variants import calibrates, export_one, variants
+from vitlet.errors import ImageError, InvalidValue, NoImages, Unsupported
+from vitlet.measure.damage import changed_images, class_results
 from vitlet.measure.environment import default_threads, environment
 from vitlet.measure.run import MeasureSettings, measure
 from vitlet.measure.run import evaluate as measure_accuracy
 from vitlet.records import (
     Artifact,
     Classifier,
+    Device,
     Environment,
-    ImageSpec,
     Measurement,
-    Parity,
     Progress,
     ProgressCallback,
     no_progress,
 )
 from vitlet.results import Answer, Bench, Compressed, Evaluation, Prediction
+from vitlet.stages import (
+    Model,
+    compared,
+    deployable,
+    export_and_measure,
+    exported_for_evaluation,
+    loaded,
+    manifest_of,
+    read_if_bundle,
+)
 
 if TYPE_CHECKING:
     from vitlet.distill.job import DistillResult
 
-Model: TypeAlias = "str | Path | Classifier | Bundle"
-"""What a user may name: a reference ("timm:deit_tiny_patch16_224"), a bundle's folder, or either one loaded."""
-
-#: The resampling is the same code as the source library's, so only the order of the float
-#: operations in (pixel / 255 - mean) / std can differ.
-PREPROCESSING_TOLERANCE = 1e-5
-#: The same sums in another order: up to 1e-4 on random weights, whose logits are near 1; trained
-#: models' logits are ten times larger.
-LOGITS_TOLERANCE = 1e-3
 NO_IMAGES = "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
-#: Images of the parity check. It is exact or it is not, so a few are enough.
-PARITY_IMAGES = 4
-
-
-@dataclass(frozen=True)
-class Deployable:
-    """An artifact on disk with all that is needed to feed it and read its answers."""
-
-    reference: str
-    artifact: Artifact
-    image_spec: ImageSpec
-    labels: tuple[str, ...]
 
 
 def load(
@@ -91,16 +76,30 @@ def load(
     )
 
 
-def export(classifier: Classifier, *, engine: str, precision: str, out: str | Path) -> Artifact:
+def export(
+    classifier: Classifier,
+    *,
+    engine: str,
+    precision: str,
+    out: str | Path,
+    calibration: Sequence[str | Path] = (),
+    device: Device = "cpu",
+) -> Artifact:
     """Write one variant to ``out`` (the engine adds its suffix) and return it.
+
+    ``calibration`` are images for a precision that learns its ranges from some (else random inputs).
 
     Raises:
         InvalidValue: no such engine or precision.
         Unsupported: the two do not go together on this machine.
         NotWritable: the file cannot be written.
     """
-    ((runtime, chosen),) = variants([engine], [precision])
-    return runtime.export(classifier, chosen, Path(out))
+    (variant,) = variants([engine], [precision])
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        wanted, calibrated = Wanted(calibration=calibration), calibrates([variant])
+        spec, labels = classifier.image_spec, classifier.labels
+        _, learned = gather(wanted, spec, labels, Path(scratch), calibrated=calibrated)
+        return export_one(classifier, variant, Path(out), calibration=learned, device=device)
 
 
 def classify(
@@ -113,8 +112,6 @@ def classify(
         NoImages: nothing was found where an argument pointed.
         BundleInvalid, ModelError: the model cannot be had.
     """
-    import numpy as np
-
     from vitlet.data.find import find_images
     from vitlet.data.preprocess import preprocess
     from vitlet.data.read import read_image
@@ -122,7 +119,7 @@ def classify(
     if top < 1:
         raise InvalidValue(f"top is {top}; ask for at least 1 answer")
     sources = find_images([str(image) for image in images])
-    with _deployable(model) as served:
+    with deployable(model) as served:
         session = engine(served.artifact.engine).open(served.artifact, threads=threads or default_threads())
         try:
             for source in sources:
@@ -145,10 +142,12 @@ def bench(
     model: Model,
     *,
     data: Sequence[str | Path] = (),
+    calibration: Sequence[str | Path] = (),
     random_weights: bool = False,
     settings: MeasureSettings | None = None,
     engine_names: Sequence[str] = (),
     precision_names: Sequence[str] = (),
+    device: Device = "cpu",
     limit: int | None = 500,
     max_drop: float = 0.01,
     min_agreement: float = 0.98,
@@ -158,27 +157,25 @@ def bench(
     of a bundle, measure the artifact it holds.
 
     ``data`` are folders, files or globs; without them random inputs are used and no accuracy is
-    told. The recommended variant may lose ``max_drop`` (0..1) of accuracy; without labels it
+    told. Static quantization learns from ``calibration``, else from some of ``data`` that are then not
+    measured. The recommended variant may lose ``max_drop`` (0..1) of accuracy; without labels it
     must give the same answer on ``min_agreement`` (0..1) of the images.
 
     Raises:
         VitletError: the model or the images cannot be had, or no variant could be measured.
     """
     settings, limits = settings or MeasureSettings(), (max_drop, min_agreement)
-    model = _read_if_bundle(model)
+    pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit)
+    model = read_if_bundle(model)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         if isinstance(model, Bundle):
-            images = _images(data, model.manifest.image_spec, model.manifest.labels, Path(scratch), limit, progress)
+            manifest = model.manifest
+            images, _ = gather(wanted, manifest.image_spec, manifest.labels, Path(scratch), progress=progress)
             measured = measure([model.artifact], images, settings, progress)
-            reference = str(model.path)
-            return _bench(reference, measured, images, settings, limits)
-        classifier = _loaded(model, progress, random_weights)
-        images = _images(
-            data, classifier.image_spec, classifier.labels, Path(scratch), limit, progress, classifier.reference
-        )
-        exported = export_variants(classifier, variants(engine_names, precision_names), Path(scratch), progress)
-        measured = _measure_all(exported, images, settings, progress)
-        return _bench(classifier.reference, measured, images, settings, limits, classifier.random_weights)
+            return compared(str(model.path), measured, images, settings, limits)
+        classifier = loaded(model, progress, random_weights)
+        job = export_and_measure(classifier, pairs, wanted, settings, device, Path(scratch), progress)
+        return compared(classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights)
 
 
 def compress(
@@ -186,10 +183,12 @@ def compress(
     *,
     out: str | Path,
     data: Sequence[str | Path] = (),
+    calibration: Sequence[str | Path] = (),
     random_weights: bool = False,
     settings: MeasureSettings | None = None,
     engine_names: Sequence[str] = (),
     precision_names: Sequence[str] = (),
+    device: Device = "cpu",
     limit: int | None = 500,
     max_drop: float = 0.01,
     min_agreement: float = 0.98,
@@ -209,26 +208,30 @@ def compress(
         VitletError: the model or the images cannot be had.
     """
     settings, limits = settings or MeasureSettings(), (max_drop, min_agreement)
+    pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit)
     target = Path(out)
     check_writable(target, overwrite=overwrite)
     if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
         raise NoImages(NO_IMAGES)  # before a download rather than after it
-    classifier = _loaded(model, progress, random_weights)
+    classifier = loaded(model, progress, random_weights)
+    if not data and not classifier.random_weights and classifier.reference != "bundled":
+        raise NoImages(NO_IMAGES)
+    parity = None
+    if check_source:
+        from vitlet.models.agreement import require_agreement
+
+        progress(Progress("check", f"against {classifier.library}"))
+        parity = require_agreement(classifier, data)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
-        images = _images(
-            data, classifier.image_spec, classifier.labels, Path(scratch), limit, progress, classifier.reference
+        job = export_and_measure(classifier, pairs, wanted, settings, device, Path(scratch), progress)
+        found = compared(
+            classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights, parity
         )
-        if images is None and not classifier.random_weights:
-            raise NoImages(NO_IMAGES)
-        parity = _check_source(classifier, data, progress) if check_source else None
-        exported = export_variants(classifier, variants(engine_names, precision_names), Path(scratch), progress)
-        measured = _measure_all(exported, images, settings, progress)
-        found = _bench(classifier.reference, measured, images, settings, limits, classifier.random_weights, parity)
-        chosen = exported[found.comparison.best]
+        chosen = job.exported[found.comparison.best]
         if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
         progress(Progress("write", str(target)))
-        manifest = _manifest(classifier, chosen, found, settings, limits, command)
+        manifest = manifest_of(classifier, chosen, found, settings, limits, command)
         from vitlet.report import render_report
 
         bundle = write_bundle(target, manifest, chosen, {"report.html": render_report(manifest)}, overwrite=overwrite)
@@ -239,8 +242,10 @@ def evaluate(
     model: Model,
     *,
     data: Sequence[str | Path] = (),
+    calibration: Sequence[str | Path] = (),
     engine_name: str = "torch",
     precision_name: str = "fp32",
+    against: Model | None = None,
     threads: int | None = None,
     limit: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -248,27 +253,42 @@ def evaluate(
     """Measure the accuracy of one exported file over labelled images, through its own runtime.
 
     A bundle is judged by the artifact it holds; any other model is exported first, as fp32 torch
-    unless told otherwise. ``data`` is a folder with a sub-folder for each class.
+    unless told otherwise. ``data`` is a folder with a sub-folder for each class, or a named data set.
+    Its answers are also compared, image by image, with those of ``against``: another model or
+    bundle; without one, with the model's own in fp32 torch, where it is at hand.
 
     Raises:
         NoImages: no image, or none whose folder names a class of the model.
+        InvalidValue: ``against`` takes other images or has other classes.
     """
-    model = _read_if_bundle(model)
-    with (
-        tempfile.TemporaryDirectory(prefix="vitlet-") as scratch,
-        _deployable(model, engine_name, precision_name, progress) as served,
-    ):
-        images = _images(data, served.image_spec, served.labels, Path(scratch), limit, progress, served.reference)
-        if images is None:
-            raise NoImages("no images were given: name a folder with one sub-folder for each class with --data")
-        if images.labelled == 0:
-            raise NoImages(
-                f"none of the {images.count} images lies in a folder named after one of the model's "
-                f"{len(served.labels)} classes (such as {served.labels[0]!r}), so there is no accuracy to measure"
-            )
-        used = threads or default_threads()
-        measurement = measure_accuracy(served.artifact, images, used, progress)
-        return Evaluation(served.reference, environment(used), measurement, images)
+    (variant,) = variants([engine_name], [precision_name])
+    used = threads or default_threads()
+    model, other = read_if_bundle(model), None if against is None else read_if_bundle(against)
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        own = model if isinstance(model, Bundle) else loaded(model, progress)
+        wanted = Wanted(data, calibration, limit)
+        found = exported_for_evaluation(own, variant, wanted, other, Path(scratch), progress)
+        reference, standard_logits = None, Path(scratch) / "standard.npy"
+        if found.standard is not None:
+            measure_accuracy(found.standard, found.images, used, progress, logits_path=standard_logits)
+            reference = np.load(standard_logits, mmap_mode="r", allow_pickle=False)
+        path = Path(scratch) / "logits.npy"
+        row = measure_accuracy(
+            found.artifact, found.images, used, progress, reference_logits=reference, logits_path=path
+        )
+        logits = np.load(path, mmap_mode="r", allow_pickle=False)
+        own_labels = own.manifest.labels if isinstance(own, Bundle) else own.labels
+        truth = found.images.labels
+        return Evaluation(
+            found.reference,
+            environment(used),
+            row,
+            found.images,
+            labels=own_labels,
+            classes=class_results(logits, truth, reference),
+            changed=() if reference is None else changed_images(logits, truth, reference),
+            standard="" if found.standard is None else f"{found.standard.engine} {found.standard.precision}",
+        )
 
 
 def distill(data: str, out: str | Path, **settings: Any) -> DistillResult:
@@ -292,164 +312,3 @@ def doctor(threads: int | None = None) -> tuple[Environment, tuple[Measurement, 
             found = runtime.available()
             rows.append(Measurement(runtime.name, str(precision), "ok" if found.ok else "unsupported", found.reason))
     return environment(threads or default_threads()), tuple(rows)
-
-
-def _read_if_bundle(model: Model) -> Classifier | Bundle | str:
-    if isinstance(model, str | Path):
-        return read_bundle(Path(model)) if is_bundle(Path(model)) else str(model)
-    return model
-
-
-def _loaded(model: str | Path | Classifier, progress: ProgressCallback, random_weights: bool = False) -> Classifier:
-    if isinstance(model, Classifier):
-        return model
-    progress(Progress("load", str(model)))
-    return load(model, random_weights=random_weights, progress=progress)
-
-
-@contextmanager
-def _deployable(
-    model: Model,
-    engine_name: str = "torch",
-    precision_name: str = "fp32",
-    progress: ProgressCallback = no_progress,
-) -> Iterator[Deployable]:
-    """The bundle's own artifact, or an export of any other model that is removed afterwards."""
-    model = _read_if_bundle(model)
-    if isinstance(model, Bundle):
-        manifest = model.manifest
-        yield Deployable(str(model.path), model.artifact, manifest.image_spec, manifest.labels)
-        return
-    classifier = _loaded(model, progress)
-    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
-        artifact = export(classifier, engine=engine_name, precision=precision_name, out=Path(scratch) / "model")
-        yield Deployable(classifier.reference, artifact, classifier.image_spec, classifier.labels)
-
-
-def _images(
-    data: Sequence[str | Path],
-    spec: ImageSpec,
-    labels: Sequence[str],
-    scratch: Path,
-    limit: int | None,
-    progress: ProgressCallback,
-    reference: str = "",
-) -> ImageSet | None:
-    """Decode the images once; the bundled model brings its own when none are named."""
-    if not data and reference == "bundled":
-        from vitlet.data.samples import bundled_images
-
-        data = [bundled_images()]
-    if not data:
-        return None
-    from vitlet.data.load import load_images
-    from vitlet.data.named import is_named, load_named
-
-    paths = [str(path) for path in data]
-    if is_named(paths):
-        return load_named(paths[0], spec, labels, scratch, limit=limit, progress=progress)
-    return load_images(paths, spec, labels, scratch, limit=limit, progress=progress)
-
-
-def _measure_all(
-    exported: Sequence[Artifact | Measurement],
-    images: ImageSet | None,
-    settings: MeasureSettings,
-    progress: ProgressCallback,
-) -> tuple[Measurement, ...]:
-    """Measure what was exported; rows that were not keep their place."""
-    measured = iter(measure([item for item in exported if isinstance(item, Artifact)], images, settings, progress))
-    return tuple(next(measured) if isinstance(item, Artifact) else item for item in exported)
-
-
-def _bench(
-    reference: str,
-    measured: Sequence[Measurement],
-    images: ImageSet | None,
-    settings: MeasureSettings,
-    limits: tuple[float, float],
-    random_weights: bool = False,
-    parity: Parity | None = None,
-) -> Bench:
-    comparison = compare(
-        measured, maximum_drop=limits[0], minimum_agreement=limits[1], answers_matter=not random_weights
-    )
-    return Bench(reference, environment(settings.threads), tuple(measured), comparison, images, parity)
-
-
-def _check_source(classifier: Classifier, data: Sequence[str | Path], progress: ProgressCallback) -> Parity:
-    """Compare preprocessing and logits with the source library's own, on the user's first images."""
-    from vitlet.data.find import find_images
-    from vitlet.data.named import is_named
-    from vitlet.data.read import read_image
-    from vitlet.data.samples import bundled_images
-    from vitlet.models.parity import check_parity
-
-    paths = [str(path) for path in data]
-    if not paths or "-" in paths or is_named(paths):  # standard input can be read only once
-        paths = [str(bundled_images())]
-
-    progress(Progress("check", f"against {classifier.library}"))
-    pictures = []
-    for source in find_images(paths):
-        try:
-            pictures.append(read_image(source.read(), source.name))
-        except ImageError:  # load_images names and counts it
-            continue
-        if len(pictures) == PARITY_IMAGES:
-            break
-    parity = check_parity(classifier, pictures)
-    for what, found, most in (
-        ("preprocessing", parity.preprocessing_max_abs, PREPROCESSING_TOLERANCE),
-        ("logits", parity.logits_max_abs, LOGITS_TOLERANCE),
-    ):
-        if found is not None and not found <= most:
-            raise ParityFailed(
-                f"vitlet's {what} for {classifier.reference} differ from those of {parity.library} by {found:.2g}, "
-                f"more than {most:.0e}: please report it, or go on all the same with --no-check"
-            )
-    return parity
-
-
-def _manifest(
-    classifier: Classifier,
-    artifact: Artifact,
-    found: Bench,
-    settings: MeasureSettings,
-    limits: tuple[float, float],
-    command: str,
-) -> Manifest:
-    comparison = found.comparison
-    return Manifest(
-        vitlet_version=__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        reference=classifier.reference,
-        library=classifier.library,
-        random_weights=classifier.random_weights,
-        seed=classifier.seed,
-        note=classifier.note,
-        architecture=classifier.architecture,
-        image_spec=classifier.image_spec,
-        labels=classifier.labels,
-        recipe=Recipe(
-            command=command,
-            engine=artifact.engine,
-            precision=str(artifact.precision),
-            threads=settings.threads,
-            settings={
-                "runs": settings.runs,
-                "batch": settings.throughput_batch,
-                "max_drop": limits[0],
-                "min_agreement": limits[1],
-            },
-        ),
-        model=ModelFile.of(artifact),
-        environment=found.environment,
-        measurements=found.measurements,
-        chosen=comparison.best,
-        baseline=comparison.baseline,
-        sentences=comparison.sentences,
-        verdicts=comparison.verdicts,
-        images=Images.of(found.images),
-        parity=found.parity,
-    )

@@ -391,9 +391,16 @@ class Measurement:
     process's resident high-water mark less what it held with the runtime imported, before the
     artifact was opened.
 
+    ``calibration_error`` is the expected calibration error of the softmax probabilities on labelled
+    images (arXiv 1706.04599, 15 bins of equal width): how far the model's confidence is from its
+    accuracy. ``end_to_end_samples_ms`` start from the bytes of an image file: decode, resize,
+    normalise, run. ``streams_images_per_s`` is the throughput of ``streams`` sessions at once, each with
+    one thread. ``execution`` is what the runtime really did.
+
     ``random_inputs`` is the number of seeded random inputs that stood in where there were no
     images (then ``images`` is 0, and ``logits_error`` and ``agreement`` are of those inputs).
-    ``quick`` marks a measurement that was too short to be trusted to a few per cent.
+    ``quick`` marks a measurement that was too short to be trusted to a few per cent. ``note`` is the
+    artifact's.
     """
 
     engine: str
@@ -407,19 +414,26 @@ class Measurement:
     first_ms: float | None = None
     throughput_images_per_s: float | None = None
     throughput_batch: int | None = None
+    streams_images_per_s: float | None = None
+    streams: int | None = None
+    end_to_end_samples_ms: tuple[float, ...] = ()
     logits_error: float | None = None
     agreement: float | None = None
     top1: float | None = None
     top5: float | None = None
+    calibration_error: float | None = None
     images: int = 0
     labelled_images: int = 0
     random_inputs: int = 0
     quick: bool = False
+    device: Device = "cpu"
     environment: Environment | None = None
+    execution: Execution | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         _require(self.status == "ok" or bool(self.reason), f"{self.engine}: a row without result must say why")
-        for name in ("agreement", "top1", "top5"):
+        for name in ("agreement", "top1", "top5", "calibration_error"):
             value = getattr(self, name)
             _require(value is None or 0 <= value <= 1, f"Measurement.{name} is {value}; it must be 0 to 1")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from vitlet.bundle.read import Bundle
 from vitlet.data.imageset import ImageSet
 from vitlet.measure.comparison import Comparison
+from vitlet.measure.damage import ChangedImage, ClassResult
 from vitlet.records import Environment, Measurement, Parity
 
 
@@ -42,12 +43,20 @@ class Bench:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Accuracy of one model over a folder of labelled images."""
+    """Accuracy of one model over labelled images: altogether, by class, and which answers changed.
+
+    ``labels`` are the model's. ``standard`` names the variant that the answers were compared with;
+    empty if there was none, and then ``changed`` is empty too.
+    """
 
     reference: str
     environment: Environment
     measurement: Measurement
     images: ImageSet
+    labels: tuple[str, ...] = ()
+    classes: tuple[ClassResult, ...] = ()
+    changed: tuple[ChangedImage, ...] = ()
+    standard: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,10 @@ def test_the_document_has_a_row_for_each_variant(done):
         assert row["load_ms"] > 0
         assert row["first_ms"] > 0
         assert 0 <= row["top1"] <= row["top5"] <= 1
+        assert 0 <= row["calibration_error"] < 0.2
+        # Decoding and preparing a file comes on top.
+        assert row["end_to_end_ms"] > row["latency_ms"]["p50"]
+        assert row["execution"]["operators"], row["precision"]
     baseline, scripted, quantized = document["rows"]
     assert baseline["logits_error"] == 0
     assert baseline["agreement"] == 1
@@ -69,7 +73,9 @@ def test_the_document_has_a_row_for_each_variant(done):
 
 def test_the_table_says_what_is_best_and_what_was_written(done):
     finished, bundle, document = done
-    assert "◀ best" in finished.stdout
+    best = next(row for row in document["rows"] if row["best"])
+    (line,) = [line for line in finished.stdout.splitlines() if "◀" in line and "recommended" not in line]
+    assert f"{best['precision']} ◀" in line
     assert f"Wrote {bundle}" in finished.stdout
     assert document["sentences"][0] in " ".join(finished.stdout.split())
     assert sum(row["best"] for row in document["rows"]) == 1

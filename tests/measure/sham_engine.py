@@ -28,8 +28,11 @@ class ShamEngine:
     def precisions(self):
         return ()
 
-    def export(self, classifier, precision, path):
+    def export(self, classifier, precision, path, *, calibration=None, device="cpu"):
         raise NotImplementedError
+
+    def explain(self, artifact, *, threads, images):
+        raise Unsupported("it has nothing to tell")
 
     def warm_imports(self):
         pass

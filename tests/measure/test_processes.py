@@ -15,8 +15,9 @@ import pytest
 
 from vitlet.errors import MeasurementFailed, Unsupported
 from vitlet.measure.cores import available_cpus
-from vitlet.measure.job import Inputs, Tick, Timing
+from vitlet.measure.job import Inputs, Timing
 from vitlet.measure.processes import run_job
+from vitlet.processes.messages import Tick
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -77,7 +78,7 @@ def test_random_inputs_are_the_same_in_every_process(sham, job, tmp_path):
 
 
 def test_what_a_runtime_prints_and_reads_does_not_disturb(sham, job, log):
-    noise = 'visit {"load_ms": 1, "first_ms": 1}'
+    noise = 'answer {"load_ms": 1, "first_ms": 1}'
     visit = run_job(job(sham(print=noise, read=True, load_ms=50)), silence_limit_s=60)
     assert visit.load_ms >= 50
     assert len(visit.latency_ms) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import PurePosixPath
 from typing import Any, Literal, get_type_hints
 
 import msgspec
@@ -14,6 +15,7 @@ from vitlet.measure.verdict import Verdict
 from vitlet.records import (
     Architecture,
     Artifact,
+    Device,
     Environment,
     ImageSpec,
     Measurement,
@@ -48,7 +50,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The file in the bundle that the runtime opens. ``height``, ``width``: the input's pixels."""
+    """The file in the bundle that the runtime opens. ``height``, ``width``: the input's pixels.
+
+    ``companions`` are the suffixes of further files that it needs, with the same name (".bin").
+    """
 
     engine: str
     precision: Precision
@@ -57,12 +62,20 @@ class ModelFile:
     width: int
     classes: int
     note: str = ""
+    companions: tuple[str, ...] = ()
+    device: Device = "cpu"
 
     @classmethod
     def of(cls, artifact: Artifact) -> ModelFile:
         """The entry for an artifact; in the bundle it is called ``model`` with the artifact's suffix."""
         a = artifact
-        return cls(a.engine, a.precision, "model" + a.path.suffix, a.height, a.width, a.classes, a.note)
+        file = "model" + a.path.suffix
+        return cls(a.engine, a.precision, file, a.height, a.width, a.classes, a.note, a.companions, a.device)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all its files in the bundle, the one that the runtime opens first."""
+        return (self.file, *(str(PurePosixPath(self.file).with_suffix(suffix)) for suffix in self.companions))
 
 
 @dataclass(frozen=True)

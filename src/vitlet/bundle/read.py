@@ -68,14 +68,29 @@ def read_bundle(path: Path) -> Bundle:
         raise BundleInvalid(f"{path}: {MANIFEST} and {SUMS} do not match: one was changed; copy the bundle again")
     for name, expected in manifest.files.items():
         _verify(path, name, expected)
+    return Bundle(path, manifest, _artifact(path, manifest))
+
+
+def _artifact(path: Path, manifest: Manifest) -> Artifact:
     model = manifest.model
-    if model.file not in manifest.files:
-        raise BundleInvalid(f"{path}: the manifest names the model file {model.file!r} but gives no hash of it")
-    size = manifest.files[model.file].size_bytes
-    artifact = Artifact(
-        model.engine, model.precision, path / model.file, size, model.height, model.width, model.classes, model.note
-    )
-    return Bundle(path, manifest, artifact)
+    for name in model.names:
+        if name not in manifest.files:
+            raise BundleInvalid(f"{path}: the manifest names the model file {name!r} but gives no hash of it")
+    try:
+        return Artifact(
+            engine=model.engine,
+            precision=model.precision,
+            path=path / model.file,
+            size_bytes=sum(manifest.files[name].size_bytes for name in model.names),
+            height=model.height,
+            width=model.width,
+            classes=model.classes,
+            note=model.note,
+            companions=model.companions,
+            device=model.device,
+        )
+    except InvalidValue as error:
+        raise BundleInvalid(f"{path}: {MANIFEST} is damaged: {error}") from error
 
 
 def decode_manifest(path: Path, raw: bytes) -> Mapping[str, object]:

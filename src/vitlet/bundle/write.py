@@ -67,7 +67,7 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
 def write_bundle(
     path: Path, manifest: Manifest, artifact: Artifact, pages: Mapping[str, str], *, overwrite: bool = False
 ) -> Bundle:
-    """Write the folder ``path`` with the artifact's file, the ``pages`` (name -> text, such as
+    """Write the folder ``path`` with the artifact's files, the ``pages`` (name -> text, such as
     "report.html"), ``manifest.json`` and ``SHA256SUMS``, and return it as a reader will get it.
 
     ``manifest.files`` is filled in here. The folder appears only when it is complete, on the disk
@@ -83,8 +83,10 @@ def write_bundle(
     _check_parts(manifest, artifact, pages)
 
     def fill(folder: Path) -> Bundle:
-        with artifact.path.open("rb") as model:
-            files = {manifest.model.file: _store(model, folder / manifest.model.file)}
+        files = {}
+        for source, name in zip(artifact.files, manifest.model.names, strict=True):
+            with source.open("rb") as model:
+                files[name] = _store(model, folder / name)
         for name, text in pages.items():
             # A lone surrogate (a file name that is no UTF-8) cannot be encoded otherwise.
             files[name] = _store(BytesIO(text.encode("utf-8", "backslashreplace")), folder / name)
@@ -115,19 +117,17 @@ def _check_parts(manifest: Manifest, artifact: Artifact, pages: Mapping[str, str
     described = ModelFile.of(artifact)
     if manifest.model != described:
         raise InvalidValue(f"the manifest describes the model file {manifest.model} and not {described}")
-    for name in (described.file, *pages):
+    for name in (*described.names, *pages):
         if not plain_file_name(name):
             raise InvalidValue(f"{name!r} cannot be a file of a bundle; use letters, digits, dot, dash, underscore")
-    if described.file in pages:
-        raise InvalidValue(f"the page {described.file!r} has the name of the model file")
-    if not artifact.path.is_file():
-        raise InvalidValue(f"the artifact {artifact.path} is not there or not a single file, so it cannot be bundled")
-    size = artifact.path.stat().st_size
+        if name in pages and name in described.names:
+            raise InvalidValue(f"the page {name!r} has the name of the model file")
+    for file in artifact.files:
+        if not file.is_file():
+            raise InvalidValue(f"{file} of the artifact is not there or not a single file, so it cannot be bundled")
+    size = sum(file.stat().st_size for file in artifact.files)
     if size != artifact.size_bytes:
-        raise InvalidValue(
-            f"the artifact {artifact.path} has {size} bytes, not {artifact.size_bytes}: it was changed, or it needs "
-            "files beside it, which a bundle cannot hold yet"
-        )
+        raise InvalidValue(f"the artifact {artifact.path} has {size} bytes, not {artifact.size_bytes}: it was changed")
 
 
 def _store(source: BinaryIO, file: Path) -> FileHash:

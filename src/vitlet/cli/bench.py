@@ -8,16 +8,19 @@ from vitlet.cli import options
 def bench(
     model: options.ModelArgument,
     data: options.Data = None,
+    calibration: options.Calibration = None,
     max_drop: options.MaxDrop = 1.0,
     min_agreement: options.MinAgreement = 98.0,
     random_weights: options.RandomWeights = False,
     engines: options.Engines = None,
     precisions: options.Precisions = None,
+    device: options.DeviceName = "cpu",
     threads: options.Threads = None,
     runs: options.Runs = None,
     quick: options.Quick = False,
     batch: options.Batch = 8,
     limit: options.Limit = 500,
+    explain: options.Explain = False,
     json: options.Json = None,
 ) -> None:
     """Measure every variant of MODEL that this machine can run, side by side.
@@ -28,6 +31,7 @@ def bench(
 
     from vitlet import pipeline
     from vitlet.cli.document import check_json_path, write_json
+    from vitlet.cli.execution import print_executions
     from vitlet.cli.live import live_progress
     from vitlet.cli.table import print_bench, print_environment
     from vitlet.measure.rows import as_rows
@@ -37,10 +41,12 @@ def bench(
         found = pipeline.bench(
             model,
             data=data or [],
+            calibration=calibration or [],
             random_weights=random_weights,
             settings=options.settings(threads, runs, batch, quick),
             engine_names=options.names(engines),
             precision_names=options.names(precisions),
+            device=device,
             limit=limit,
             max_drop=max_drop / 100,
             min_agreement=min_agreement / 100,
@@ -49,6 +55,8 @@ def bench(
     console = Console(stderr=json == "-")
     print_environment(console, found.environment)
     print_bench(console, found)
+    if explain:
+        print_executions(console, found.measurements)
     write_json(
         json,
         "bench",

@@ -14,6 +14,15 @@ def evaluate(
     data: options.Data = None,
     engine: Annotated[str, typer.Option("--engine", help="Runtime, for a model that is no bundle.")] = "torch",
     precision: Annotated[str, typer.Option("--precision", help="Precision, for a model that is no bundle.")] = "fp32",
+    calibration: options.Calibration = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="MODEL",
+            help="Compare each answer with this model's or bundle's (default: the model's own in fp32 torch).",
+        ),
+    ] = None,
     threads: options.Threads = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Use at most this many images (default: all).")
@@ -22,12 +31,15 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of a bundle or MODEL over a folder of images in class sub-folders.
 
-    --data also takes a data set by name: torchvision:FashionMNIST.
+    Through the exported file and its own runtime: top-1, top-5, calibration error, what each class lost
+    against the original, and which images changed their answer. --data also takes a data set by
+    name: torchvision:FashionMNIST.
     """
     from rich.console import Console
 
     from vitlet import pipeline
     from vitlet.cli.document import check_json_path, write_json
+    from vitlet.cli.evaluation import changed_rows, class_rows, print_evaluation
     from vitlet.cli.live import live_progress
     from vitlet.cli.table import print_image_notes
     from vitlet.measure.rows import as_row
@@ -37,22 +49,25 @@ def evaluate(
         found = pipeline.evaluate(
             model,
             data=data or [],
+            calibration=calibration or [],
             engine_name=engine,
             precision_name=precision,
+            against=against,
             threads=threads,
             limit=limit,
             progress=progress,
         )
-    row = found.measurement
     console = Console(stderr=json == "-")
     print_image_notes(console, found.images)
-    if row.top1 is not None:
-        best = f"top-1 {100 * row.top1:.2f} %"
-        second = f", top-5 {100 * row.top5:.2f} %" if row.top5 is not None else ""
-        console.print(
-            f"{found.reference} ({row.engine} {row.precision}): {best}{second} "
-            f"of {row.labelled_images} labelled images",
-            markup=False,
-            highlight=False,
-        )
-    write_json(json, "eval", found.environment, [as_row(row)], model=found.reference, skipped=found.images.skipped)
+    print_evaluation(console, found)
+    write_json(
+        json,
+        "eval",
+        found.environment,
+        [as_row(found.measurement)],
+        model=found.reference,
+        skipped=found.images.skipped,
+        standard=found.standard or None,
+        classes=class_rows(found),
+        changed=changed_rows(found),
+    )

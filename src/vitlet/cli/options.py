@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -71,6 +71,20 @@ MinAgreement = Annotated[
         metavar="PERCENT",
         help="Images on which the best variant must answer as the original does (for unlabelled images).",
     ),
+]
+Calibration = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--calibration",
+        metavar="PATH",
+        help="Images that static quantization learns its ranges from (default: some of --data, set aside).",
+    ),
+]
+DeviceName = Annotated[
+    Literal["cpu", "cuda"], typer.Option("--device", help="Where to run: torch, inductor and torchao also take cuda.")
+]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Also print what each runtime really did: operators, arithmetic, fusions.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="The bundle to write.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,75 +22,145 @@ DASH = "–"
 
 
 #: Below this many characters the table keeps to what one chooses by; the report has the rest.
-WIDE = 132
+WIDE = 150
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of each row: its ``value``, how it is shown, and whether less or more of it is better."""
+
+    heading: str
+    value: Callable[[Measurement], float | None]
+    show: Callable[[float | None], str]
+    better: Literal["less", "more"]
 
 
 def print_bench(console: Console, bench: Bench) -> None:
-    """Print every variant, best and baseline marked, then what it means in words."""
-    measurements, comparison = bench.measurements, bench.comparison
-    columns = _columns(bench, wide=console.width >= WIDE)
+    """Print every variant by engine, the fastest first, the best of each column marked; then what it
+    means in words.
+    """
+    wide = console.width >= WIDE
+    rows, columns = bench.measurements, _columns(bench, wide=wide)
     table = Table(
         title=bench.reference, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
-    for number, heading in enumerate(columns):
+    for number, heading in enumerate(("engine", "precision", *(column.heading for column in columns), "speed")):
         table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=True)
-    for index, row in enumerate(measurements):
-        if row.status != "ok":
-            continue
-        cells = [cell(row, index) for cell in columns.values()]
-        style = ""
-        if index == comparison.best:
-            style = "bold green"
-            cells[0] = f"{row.engine} ◀{' best' if console.width >= WIDE else ''}"
-        elif index in comparison.slower:
-            style = "red"
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+    usable = [i for i, row in enumerate(rows) if row.status == "ok" and i not in bench.comparison.wrong]
+    best = [_best(column, [rows[i] for i in usable]) for column in columns]
+    for group in grouped(bench):
+        for place, index in enumerate(group):
+            row = rows[index]
+            cells = [Text(row.engine if place == 0 else ""), Text(row.precision + _mark(bench, index))]
+            for column, leader in zip(columns, best, strict=True):
+                value = column.value(row)
+                is_best = index in usable and value is not None and value == leader
+                cells.append(Text(column.show(value) + ("*" if is_best else " "), style="cyan" if is_best else ""))
+            table.add_row(*cells, Text(_speed(bench, index)), style=_style(bench, index))
+        table.add_section()
     console.print(table)
-    for row in measurements:
-        if row.status != "ok":
-            console.print(Text.assemble((f"{row.engine} {row.precision}", "yellow"), f": {row.status}: {row.reason}"))
+    console.print(Text("* the best of its column   ◀ recommended   ▼ slower than the baseline   ✗ not the same model"))
+    for (status, reason), names in _absent(rows).items():
+        console.print(Text.assemble((", ".join(names), "yellow"), f": {status}: {reason}"))
     if bench.images is not None:
         print_image_notes(console, bench.images)
-    for sentence in comparison.sentences:
+    for sentence in bench.comparison.sentences:
         console.print(Text(sentence))
 
 
-def _columns(bench: Bench, *, wide: bool) -> dict[str, Callable[[Measurement, int], str]]:
-    """Heading -> what stands below it for a row and its index."""
+def grouped(bench: Bench) -> list[list[int]]:
+    """The places of the measured rows by engine; engines and rows in rising order of latency."""
     from vitlet.measure.statistics import latency_summary
 
-    def latency(row: Measurement, name: str) -> str:
-        found = latency_summary(row)
-        return _number(getattr(found, name) if found else None)
+    def latency(index: int) -> float:
+        found = latency_summary(bench.measurements[index])
+        return found.p50 if found else math.inf
 
-    def speed(row: Measurement, index: int) -> str:
-        found = bench.comparison.speedups[index]
-        return "1 x" if index == bench.comparison.baseline else _number(found.ratio if found else None, " x")
+    by_engine: dict[str, list[int]] = {}
+    for index, row in enumerate(bench.measurements):
+        if row.status == "ok":
+            by_engine.setdefault(row.engine, []).append(index)
+    return sorted((sorted(group, key=latency) for group in by_engine.values()), key=lambda group: latency(group[0]))
 
-    columns: dict[str, Callable[[Measurement, int], str]] = {
-        "engine": lambda row, _: row.engine,
-        "precision": lambda row, _: row.precision,
-        "p50 ms": lambda row, _: latency(row, "p50"),
-        "p90 ms": lambda row, _: latency(row, "p90"),
-        "speed": speed,
-        "MB": lambda row, _: _mega(row.size_bytes),
-        "mem MB": lambda row, _: _mega(row.peak_memory_bytes),
-        "load ms": lambda row, _: _number(row.load_ms),
-        "first ms": lambda row, _: _number(row.first_ms),
-        "images/s": lambda row, _: _number(row.throughput_images_per_s),
-        "logits error": lambda row, _: _percent(row.logits_error),
-        "same answer": lambda row, _: _percent(row.agreement, 1),
-        "top-1": lambda row, _: _percent(row.top1, 1),
-    }
+
+def _mark(bench: Bench, index: int) -> str:
+    comparison = bench.comparison
+    if index == comparison.best:
+        return " ◀"
+    if index in comparison.wrong:
+        return " ✗"
+    return " ▼" if index in comparison.slower else ""
+
+
+def _style(bench: Bench, index: int) -> str:
+    comparison = bench.comparison
+    if index == comparison.best:
+        return "bold green"
+    return "dim" if index in comparison.wrong else "red" if index in comparison.slower else ""
+
+
+def _speed(bench: Bench, index: int) -> str:
+    found = bench.comparison.speedups[index]
+    return "1 x" if index == bench.comparison.baseline else _number(found.ratio if found else None, " x")
+
+
+def _best(column: Column, rows: Sequence[Measurement]) -> float | None:
+    """The best value of a column; none where all are alike."""
+    values = {value for row in rows if (value := column.value(row)) is not None}
+    if len(values) < 2:
+        return None
+    return min(values) if column.better == "less" else max(values)
+
+
+def _absent(rows: Sequence[Measurement]) -> dict[tuple[str, str], list[str]]:
+    """Status and reason -> the variants it holds for; one reason is told once."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row.status != "ok":
+            found.setdefault((row.status, row.reason), []).append(f"{row.engine} {row.precision}")
+    return found
+
+
+def _columns(bench: Bench, *, wide: bool) -> list[Column]:
+    """What there is room for, without the columns that nothing was measured for."""
+    from vitlet.measure.statistics import latency_summary
+
+    def latency(name: str) -> Callable[[Measurement], float | None]:
+        def value(row: Measurement) -> float | None:
+            found = latency_summary(row)
+            return getattr(found, name) if found else None
+
+        return value
+
+    def end_to_end(row: Measurement) -> float | None:
+        return median(row.end_to_end_samples_ms) if row.end_to_end_samples_ms else None
+
+    always = [
+        Column("p50 ms", latency("p50"), _number, "less"),
+        Column("MB", lambda row: row.size_bytes, _mega, "less"),
+        Column("mem MB", lambda row: row.peak_memory_bytes, _mega, "less"),
+    ]
+    speed = [
+        Column("p90 ms", latency("p90"), _number, "less"),
+        Column("end to end ms", end_to_end, _number, "less"),
+        Column("load ms", lambda row: row.load_ms, _number, "less"),
+        Column("first ms", lambda row: row.first_ms, _number, "less"),
+        Column(f"images/s{_batch(bench)}", lambda row: row.throughput_images_per_s, _number, "more"),
+        Column("streams", lambda row: row.streams_images_per_s, _number, "more"),
+    ]
+    error = Column("logits error", lambda row: row.logits_error, _tiny_percent, "less")
+    same = Column("same answer", lambda row: row.agreement, _percent_short, "more")
+    top1 = Column("top-1", lambda row: row.top1, _percent_short, "more")
     labelled = any(row.top1 is not None for row in bench.measurements)
-    if not labelled:
-        del columns["top-1"]
-    if not wide:
-        for heading in ("p90 ms", "load ms", "first ms", "images/s", "logits error"):
-            del columns[heading]
-        if labelled:
-            del columns["same answer"]
-    return columns
+    answers = [top1] if labelled else [same]
+    columns = [*always, *speed, error, same, *([top1] if labelled else [])] if wide else [*always, *answers]
+    measured = [row for row in bench.measurements if row.status == "ok"]
+    return [column for column in columns if any(column.value(row) is not None for row in measured)]
+
+
+def _batch(bench: Bench) -> str:
+    batches = {row.throughput_batch for row in bench.measurements if row.throughput_batch}
+    return f" ({batches.pop()})" if len(batches) == 1 else ""
 
 
 def print_image_notes(console: Console, images: ImageSet, most: int = 10) -> None:
@@ -133,8 +206,16 @@ def _number(value: float | None, unit: str = "") -> str:
     return f"{value:.{digits}f}{unit}"
 
 
-def _mega(size: int | None) -> str:
+def _mega(size: float | None) -> str:
     return DASH if size is None else _number(size / 1e6)
+
+
+def _tiny_percent(share: float | None) -> str:
+    return "<0.01 %" if share is not None and 0 < share < 5e-5 else _percent(share)
+
+
+def _percent_short(share: float | None) -> str:
+    return _percent(share, 1)
 
 
 def _percent(share: float | None, digits: int = 2) -> str:

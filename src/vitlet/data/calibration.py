@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from vitlet.data.imageset import ImageSet
+from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import normalise
 from vitlet.errors import InvalidValue
 from vitlet.records import ImageSpec
@@ -53,3 +55,37 @@ class Calibration:
     def note(self) -> str:
         """What a person should know of an artifact that was calibrated so."""
         return "calibrated on random inputs: name images for a usable accuracy" if self.random_count else ""
+
+
+def calibration_of(images: ImageSet) -> Calibration:
+    """Up to ``ENOUGH`` images of a set, spread evenly over it."""
+    indices = np.unique(np.linspace(0, images.count - 1, min(ENOUGH, images.count)).astype(int))
+    return Calibration(images.spec, images.pixels_path, tuple(int(i) for i in indices))
+
+
+def set_aside(images: ImageSet, wanted: int | None) -> tuple[Calibration, ImageSet]:
+    """Part a set in two: some images to calibrate with, and the others, which alone are measured.
+
+    What is above ``wanted`` goes to calibration; where there is nothing above it, a quarter of the
+    images, but never more than ``ENOUGH``. A set of one image serves for both, and its note says so.
+    """
+    spare = images.count - (images.count if wanted is None else wanted)
+    count = min(ENOUGH, max(spare, images.count // 4))
+    if count == 0:
+        note = "; ".join(filter(None, (images.note, "calibrated on the very image that is measured")))
+        return calibration_of(images), replace(images, note=note)
+    aside = set(np.linspace(0, images.count - 1, count).astype(int).tolist())
+    kept = [index for index in range(images.count) if index not in aside]
+    pixels = np.load(images.pixels_path, mmap_mode="r", allow_pickle=False)
+    path = images.pixels_path.with_name("measured.npy")
+    with PixelWriter(path, images.spec.height, images.spec.width) as writer:
+        for index in kept:
+            writer.append(np.asarray(pixels[index]))
+    measured = replace(
+        images,
+        pixels_path=path,
+        names=tuple(images.names[index] for index in kept),
+        labels=tuple(images.labels[index] for index in kept),
+        digest=writer.digest,
+    )
+    return Calibration(images.spec, images.pixels_path, tuple(sorted(aside))), measured

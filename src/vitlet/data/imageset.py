@@ -28,7 +28,8 @@ class ImageSet:
 
     ``names`` tell where each came from; ``labels`` are class indices, -1 where unknown. ``note``
     says what a person should know of the labels ("2 of the 7 class folders ..."), mostly nothing.
-    ``digest`` is the SHA-256 of the pixels: equal digests, equal images; empty if not computed.
+    ``encoded`` are up to 16 of the image files as they came, copied, to time decoding with; none where
+    there were no files. ``digest`` is the SHA-256 of the pixels: equal digests, equal images; empty if not computed.
     """
 
     pixels_path: Path
@@ -38,6 +39,7 @@ class ImageSet:
     skipped: tuple[Skipped, ...] = ()
     note: str = ""
     digest: str = ""
+    encoded: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.labels):

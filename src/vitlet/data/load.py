@@ -15,6 +15,7 @@ from vitlet.data.preprocess import crop_pixels
 from vitlet.data.read import read_image
 from vitlet.errors import InvalidValue, NoImages, UnreadableImage
 from vitlet.records import ImageSpec, Progress, ProgressCallback, no_progress
+from vitlet.whole_file import write_whole
 
 
 def load_images(
@@ -24,11 +25,13 @@ def load_images(
     directory: Path,
     *,
     limit: int | None = None,
+    keep: int = 0,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     stdin: BinaryIO | None = None,
 ) -> ImageSet:
-    """Decode and crop the images that ``arguments`` stand for into ``directory`` / "pixels.npy".
+    """Decode and crop the images that ``arguments`` stand for into ``directory`` / "pixels.npy". The first
+    ``keep`` files are copied beside it as they came (``ImageSet.encoded``).
 
     Class folders become labels as ``match_labels`` says; ``labels`` are the model's own. With
     ``limit`` at most so many images are taken, evenly over the class folders and always the same
@@ -51,6 +54,7 @@ def load_images(
         sources = evenly(sources, seed)
     names: list[str] = []
     found: list[int] = []
+    encoded: list[Path] = []
     skipped: list[Skipped] = []
     with PixelWriter(directory / "pixels.npy", spec.height, spec.width) as writer:
         for source in sources:
@@ -58,11 +62,15 @@ def load_images(
                 break
             progress(Progress("images", source.name, writer.count, wanted))
             try:
-                pixels = crop_pixels(read_image(source.read(), source.name), spec)
+                content = source.read()
+                pixels = crop_pixels(read_image(content, source.name), spec)
             except UnreadableImage as error:
                 skipped.append(Skipped(source.name, str(error).removeprefix(f"{source.name}: ")))
                 continue
             writer.append(pixels)
+            if len(encoded) < keep:
+                encoded.append(directory / f"encoded-{len(encoded)}")
+                write_whole(encoded[-1], content)
             names.append(source.name)
             found.append(-1 if source.label_name is None else match.indices.get(source.label_name, -1))
         if not names:
@@ -76,6 +84,7 @@ def load_images(
         skipped=tuple(skipped),
         note=match.note,
         digest=writer.digest,
+        encoded=tuple(encoded),
     )
 
 

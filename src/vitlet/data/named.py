@@ -1,9 +1,10 @@
-"""The test images of a named data set as an ``ImageSet``, prepared like any other images."""
+"""The images of a named data set as an ``ImageSet``, prepared like any other images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -27,11 +28,12 @@ def load_named(
     labels: Sequence[str],
     directory: Path,
     *,
+    split: Literal["train", "test"] = "test",
     limit: int | None = None,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> ImageSet:
-    """Crop the test images of the data set ``name`` into ``directory`` / "pixels.npy".
+    """Crop the images of that split of the data set ``name`` into ``directory`` / "pixels.npy".
 
     With ``limit`` a random sample, always the same for a ``seed``. ``labels`` are the model's own;
     the data set's class names are matched to them as ``match_labels`` says.
@@ -40,7 +42,7 @@ def load_named(
         HubUnreachable, UnreadableImage: the data set cannot be had.
         NotWritable: ``directory`` cannot be written.
     """
-    data = load_dataset(name, "test")
+    data = load_dataset(name, split)
     match = match_labels(data.class_names, labels)
     chosen = np.arange(data.count)
     if limit is not None and limit < data.count:
@@ -55,7 +57,7 @@ def load_named(
     return ImageSet(
         pixels_path=directory / "pixels.npy",
         spec=spec,
-        names=tuple(f"{name}/test/{index}" for index in chosen),
+        names=tuple(f"{name}/{split}/{index}" for index in chosen),
         labels=tuple(found),
         note=match.note,
         digest=writer.digest,

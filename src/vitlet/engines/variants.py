@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
+from vitlet.data.calibration import Calibration
 from vitlet.engines import Engine, engine, engines
-from vitlet.errors import InvalidValue, Unsupported, VitletError
+from vitlet.engines.export_job import Exported, ExportJob, Outcome, status_of
+from vitlet.errors import ExportFailed, InvalidValue, NotWritable, Unsupported
+from vitlet.processes.messages import Tick
+from vitlet.processes.parent import Task, run_task
 from vitlet.records import (
     Artifact,
     Classifier,
+    Device,
     Measurement,
     Precision,
     Progress,
@@ -23,6 +31,9 @@ Variant: TypeAlias = tuple[Engine, Precision]
 
 #: What all others are compared with: the model as it came, in PyTorch.
 BASELINE = ("torch", Precision("fp32"))
+
+#: No converter has been seen to take longer over one precision of a ViT-L.
+_SILENCE_LIMIT_S = 1800.0
 
 
 def variants(engine_names: Sequence[str] = (), precision_names: Sequence[str] = ()) -> tuple[Variant, ...]:
@@ -40,32 +51,98 @@ def variants(engine_names: Sequence[str] = (), precision_names: Sequence[str] = 
     return tuple(pair for pair in pairs if not precision_names or str(pair[1]) in precision_names)
 
 
+def calibrates(pairs: Sequence[Variant]) -> bool:
+    """Whether any of these variants needs calibration images."""
+    return any(precision.is_calibrated for _, precision in pairs)
+
+
 def export_variants(
-    classifier: Classifier, pairs: Sequence[Variant], directory: Path, progress: ProgressCallback = no_progress
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    directory: Path,
+    progress: ProgressCallback = no_progress,
+    *,
+    calibration: Calibration | None = None,
+    device: Device = "cpu",
 ) -> list[Artifact | Measurement]:
     """Export the baseline and then each other variant into ``directory``; one that cannot be had is
     its row of the table already, with the reason.
 
+    Each engine exports in a process of its own, from the baseline's file.
+
     Raises:
         VitletError: the baseline cannot be exported, so that there is nothing to compare with.
     """
-    baseline = (engine(BASELINE[0]), BASELINE[1])
-    ordered = [baseline, *((runtime, p) for runtime, p in pairs if (runtime.name, p) != BASELINE)]
-    done: list[Artifact | Measurement] = []
-    for number, (runtime, precision) in enumerate(ordered):
-        progress(Progress("export", f"{runtime.name} {precision}", number, len(ordered)))
-        try:
-            done.append(_export(classifier, runtime, precision, directory))
-        except VitletError as error:
-            if number == 0:
-                raise
-            status: Status = "unsupported" if isinstance(error, Unsupported) else "failed"
-            done.append(Measurement(runtime.name, str(precision), status, str(error)))
+    baseline = engine(BASELINE[0])
+    others = [(runtime, p) for runtime, p in pairs if (runtime.name, p) != BASELINE]
+    total = len(others) + 1
+    progress(Progress("export", " ".join(map(str, BASELINE)), 0, total))
+    first = baseline.export(classifier, BASELINE[1], directory / f"{BASELINE[0]}-{BASELINE[1]}", device=device)
+    done: list[Artifact | Measurement] = [first]
+    for runtime, group in groupby(others, key=lambda pair: pair[0]):
+        precisions = tuple(precision for _, precision in group)
+        job = ExportJob(first.path, classifier.reference, runtime.name, precisions, directory, calibration, device)
+        before = len(done)
+        on_tick = _teller(progress, before, total)
+        done += [_row(runtime, outcome) for outcome in _outcomes(runtime, job, on_tick)]
     return done
 
 
-def _export(classifier: Classifier, runtime: Engine, precision: Precision, directory: Path) -> Artifact:
+def export_one(
+    classifier: Classifier,
+    variant: Variant,
+    path: Path,
+    *,
+    calibration: Calibration | None = None,
+    device: Device = "cpu",
+) -> Artifact:
+    """Export one variant to ``path`` (the engine adds its suffix), in a process of its own.
+
+    Raises:
+        Unsupported: the engine cannot run here, or cannot have this precision or model.
+        NotWritable: the file cannot be written.
+        ExportFailed: the exporter crashed, or raised what it should not.
+    """
+    runtime, precision = variant
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        start = engine(BASELINE[0]).export(classifier, BASELINE[1], Path(scratch) / "start")
+        job = ExportJob(
+            start.path, classifier.reference, runtime.name, (precision,), Path(scratch), calibration, device, path
+        )
+        (outcome,) = _outcomes(runtime, job, lambda tick: None)
+    if outcome.artifact is not None:
+        return outcome.artifact
+    if outcome.status == "unsupported":
+        raise Unsupported(outcome.reason)
+    raise (NotWritable if outcome.status == "not writable" else ExportFailed)(outcome.reason)
+
+
+def _outcomes(runtime: Engine, job: ExportJob, on_tick: Callable[[Tick], None]) -> Sequence[Outcome]:
+    """What became of every precision; where the process crashed, each is tried in a process of its own."""
     found = runtime.available()
     if not found.ok:
-        raise Unsupported(found.reason)
-    return runtime.export(classifier, precision, directory / f"{runtime.name}-{precision}")
+        return [Outcome(precision, None, "unsupported", found.reason) for precision in job.precisions]
+    try:
+        return _run(job, on_tick).outcomes
+    except (ExportFailed, Unsupported, NotWritable) as error:
+        if len(job.precisions) == 1:
+            return [Outcome(job.precisions[0], None, status_of(error), str(error))]
+    alone = (replace(job, precisions=(precision,)) for precision in job.precisions)
+    return [outcome for one in alone for outcome in _outcomes(runtime, one, on_tick)]
+
+
+def _run(job: ExportJob, on_tick: Callable[[Tick], None]) -> Exported:
+    task = Task("vitlet.engines.export_worker", job, Exported, job.engine, "exporting", ExportFailed)
+    # What a converter leaves behind goes when the folder goes.
+    return run_task(task, silence_limit_s=_SILENCE_LIMIT_S, on_tick=on_tick, temporary=job.directory)
+
+
+def _row(runtime: Engine, outcome: Outcome) -> Artifact | Measurement:
+    if outcome.artifact is not None:
+        return outcome.artifact
+    status: Status = "unsupported" if outcome.status == "unsupported" else "failed"
+    return Measurement(runtime.name, str(outcome.precision), status, outcome.reason)
+
+
+def _teller(progress: ProgressCallback, before: int, total: int) -> Callable[[Tick], None]:
+    return lambda tick: progress(Progress("export", tick.doing, before + tick.done, total))

@@ -40,3 +40,23 @@ def top_k(logits: np.ndarray, labels: Sequence[int], k: int) -> float | None:
     earlier = np.arange(classes) < known[:, np.newaxis]
     rank = np.count_nonzero((logits > own) | ((logits == own) & earlier), axis=1)
     return float(np.mean(rank < k))
+
+
+def expected_calibration_error(logits: np.ndarray, labels: Sequence[int], bins: int = 15) -> float | None:
+    """How far confidence is from accuracy: the mean over labelled images of ``|accuracy - confidence|``
+    of their bin, the bins being of equal width in the largest softmax probability (Guo et al., "On
+    Calibration of Modern Neural Networks", arXiv 1706.04599, eq. 3).
+
+    ``logits`` float32 [images, classes]; images with label -1 do not count. ``None`` if none has a label.
+    """
+    known = np.asarray(labels)
+    has_label = known >= 0
+    if not has_label.any():
+        return None
+    values = logits[has_label].astype(np.float64)
+    shares = np.exp(values - values.max(axis=1, keepdims=True))
+    confidence = shares.max(axis=1) / shares.sum(axis=1)
+    right = values.argmax(axis=1) == known[has_label]
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(number, weights=right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitlet.errors import InvalidValue, MeasurementFailed
+from vitlet.measure.gates import failed_gates
 from vitlet.measure.sentences import sentences
 from vitlet.measure.statistics import Speedup, latency_summary, noise_floor, speedup
 from vitlet.measure.verdict import Limits, Verdict, basis_of, judge
@@ -36,6 +37,11 @@ class Comparison:
         return tuple(index for index, verdict in enumerate(self.verdicts) if verdict == "slower")
 
     @property
+    def wrong(self) -> tuple[int, ...]:
+        """The variants whose logits are not this model's."""
+        return tuple(index for index, verdict in enumerate(self.verdicts) if verdict == "wrong")
+
+    @property
     def unreliable(self) -> tuple[int, ...]:
         """The variants that are faster, but whose answers are not good enough."""
         return tuple(index for index, verdict in enumerate(self.verdicts) if verdict == "unreliable")
@@ -51,7 +57,8 @@ def compare(
 ) -> Comparison:
     """Compare variants of one model, measured together, with the one that was not compressed.
 
-    A variant's answers are good enough if its top-1 accuracy on the labelled images is within
+    A variant whose logits are too far off to be this model's (``gates``) is "wrong" and is not
+    recommended. A variant's answers are good enough if its top-1 accuracy on the labelled images is within
     ``maximum_drop`` (0..1) of the baseline's; without labels, if its agreement with the baseline is
     at least ``minimum_agreement`` (0..1); without images nothing can be said, and speed alone
     counts. ``answers_matter=False`` is for random weights.
@@ -73,10 +80,11 @@ def compare(
     noise = noise_floor([measurements[index] for index in timed])
     basis = basis_of(standard if baseline in timed else measurements[timed[0]], answers_matter)
     judged = []
+    gates = failed_gates(measurements)
     for index, measurement in enumerate(measurements):
         known = index in timed and baseline in timed
         speed = speedup(standard, measurement, noise=noise) if known and index != baseline else None
-        judged.append(judge(measurement, standard, speed, basis, limits))
+        judged.append(judge(measurement, standard, speed, basis, limits, gates[index]))
     reliable = [i for i in timed if judged[i].verdict in ("baseline", "faster")]
     if not reliable:  # there is no baseline; answers can still be known to be bad, by logits from elsewhere
         reliable = [i for i in timed if not judged[i].fault] or timed

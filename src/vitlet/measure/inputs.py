@@ -32,6 +32,11 @@ def timed_images(inputs: Inputs, height: int, width: int) -> list[np.ndarray]:
     return [_contiguous(normalise(np.asarray(pixels[i][np.newaxis]), inputs.spec)) for i in chosen]
 
 
+def read_encoded(inputs: Inputs) -> list[bytes]:
+    """The image files as they came, to time decoding with."""
+    return [path.read_bytes() for path in inputs.encoded]
+
+
 def random_images(count: int, height: int, width: int, seed: int) -> Iterator[np.ndarray]:
     """``count`` standard normal images from ``seed``, each float32 [1, 3, height, width].
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from vitlet.errors import InvalidValue
-from vitlet.records import Artifact, ImageSpec
+from vitlet.records import Artifact, Execution, ImageSpec
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,14 @@ class Inputs:
 
     ``pixels_path`` is a ``.npy`` file of uint8 [count, height, width, 3], made a model's input by
     ``spec``; without one, ``random_count`` standard normal images from ``seed`` stand in.
+    ``encoded`` are some of the image files as they came, to time decoding with.
     """
 
     pixels_path: Path | None = None
     spec: ImageSpec | None = None
     random_count: int = 16
     seed: int = 0
+    encoded: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.pixels_path is None) != (self.spec is None):
@@ -58,7 +59,8 @@ class Inputs:
 class Job:
     """One visit of one process to one artifact. ``cpus`` are the logical CPUs to pin it to.
 
-    ``timing`` ``None`` times nothing; ``throughput_batch`` ``None`` measures no throughput;
+    ``timing`` ``None`` times nothing; ``throughput_batch`` and ``streams`` ``None`` measure no throughput
+    of batches and of sessions at once; ``explain`` asks the runtime what it really did;
     ``logits_path`` is where the logits of all inputs go, float32 [count, classes], each run at
     batch 1, as deployed: dynamic quantization takes its range over the whole batch, so an image's
     logits depend on what it is batched with.
@@ -70,6 +72,8 @@ class Job:
     inputs: Inputs
     timing: Timing | None = None
     throughput_batch: int | None = None
+    streams: int | None = None
+    explain: bool = False
     logits_path: Path | None = None
 
 
@@ -80,28 +84,8 @@ class Visit:
     load_ms: float
     first_ms: float
     latency_ms: tuple[float, ...] = ()
+    end_to_end_ms: tuple[float, ...] = ()
     peak_memory_bytes: int | None = None
     throughput_images_per_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A sign of life: ``done`` of ``total`` in what the process does now."""
-
-    doing: str
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a process could not measure. ``unsupported`` if the artifact cannot run on this machine."""
-
-    message: str
-    kind: Literal["failed", "unsupported"] = "failed"
-
-
-Message: TypeAlias = Tick | Visit | Failure
-
-#: The word that stands before each message on its line.
-MESSAGE_KINDS: dict[str, type[Message]] = {"tick": Tick, "visit": Visit, "failure": Failure}
+    streams_images_per_s: float | None = None
+    execution: Execution | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from vitlet.measure.comparison import Comparison
 from vitlet.measure.statistics import Speedup, latency_summary
-from vitlet.records import Measurement
+from vitlet.records import Measurement, to_json
 
 
 def as_rows(measurements: Sequence[Measurement], comparison: Comparison) -> list[dict[str, Any]]:
@@ -43,9 +44,21 @@ def as_row(measurement: Measurement, speedup: Speedup | None = None) -> dict[str
         "speedup": {"ratio": speedup.ratio, "low": speedup.low, "high": speedup.high} if speedup else None,
         "throughput_images_per_s": m.throughput_images_per_s,
         "throughput_batch": m.throughput_batch,
+        "streams_images_per_s": m.streams_images_per_s,
+        "streams": m.streams,
+        "end_to_end_ms": _median(m.end_to_end_samples_ms),
+        "calibration_error": m.calibration_error,
         "images": m.images,
         "labelled_images": m.labelled_images,
         "random_inputs": m.random_inputs,
         "quick": m.quick,
+        "device": m.device,
+        "note": m.note or None,
+        "execution": None if m.execution is None else to_json(m.execution),
         "latency_samples_ms": [list(visit) for visit in m.latency_samples_ms],
+        "end_to_end_samples_ms": list(m.end_to_end_samples_ms),
     }
+
+
+def _median(samples: Sequence[float]) -> float | None:
+    return median(samples) if samples else None

@@ -17,12 +17,13 @@ import numpy as np
 
 from vitlet.data.imageset import ImageSet
 from vitlet.errors import InvalidValue, MeasurementFailed, NoImages, Unsupported
-from vitlet.measure.accuracy import agreement, logits_error, top_k
+from vitlet.measure.accuracy import agreement, expected_calibration_error, logits_error, top_k
 from vitlet.measure.cores import choose_cpus
 from vitlet.measure.environment import environment
-from vitlet.measure.job import Inputs, Job, Tick, Visit
+from vitlet.measure.job import Inputs, Job, Visit
 from vitlet.measure.processes import run_job
 from vitlet.measure.settings import MeasureSettings
+from vitlet.processes.messages import Tick
 from vitlet.records import Artifact, Environment, Measurement, Progress, ProgressCallback, no_progress
 
 __all__ = ["MeasureSettings", "evaluate", "measure"]
@@ -71,10 +72,12 @@ def evaluate(
     progress: ProgressCallback = no_progress,
     *,
     reference_logits: np.ndarray | None = None,
+    logits_path: Path | None = None,
     silence_limit_s: float = 600.0,
 ) -> Measurement:
     """Measure accuracy alone, through the artifact itself at batch 1, in one fresh process.
 
+    The logits are kept in ``logits_path`` (``.npy``, float32 [images, classes]) if it is given.
     ``progress`` hears how many images are answered. Nothing is timed.
 
     Raises:
@@ -82,14 +85,14 @@ def evaluate(
         Unsupported: the artifact cannot run on this machine.
         MeasurementFailed: the process died, hung or answered nonsense.
     """
-    settings = MeasureSettings(threads, throughput_batch=0, silence_limit_s=silence_limit_s)
+    settings = MeasureSettings(threads, throughput_batch=0, streams=0, explain=False, silence_limit_s=silence_limit_s)
     _check_fit([artifact], images, 0, reference_logits, settings)
 
     def on_tick(tick: Tick) -> None:
         progress(Progress("evaluate", _name(artifact), tick.done, images.count))
 
     with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
-        job = replace(_job(artifact, Path(scratch) / "logits.npy", images, settings), timing=None)
+        job = replace(_job(artifact, logits_path or Path(scratch) / "logits.npy", images, settings), timing=None)
         visit = run_job(job, silence_limit_s=silence_limit_s, on_tick=on_tick)
         found = _measurement(job, [visit], images, settings, reference_logits, environment(threads))
         return replace(found, load_ms=None, first_ms=None)  # told by ``measure``, whose visits are alike
@@ -123,11 +126,11 @@ def _check_fit(
 
 
 def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, settings: MeasureSettings) -> Job:
-    """The first visit to an artifact, which alone computes logits and throughput."""
+    """The first visit to an artifact, which alone computes logits and throughput, and explains."""
     if images is None:
         inputs = Inputs(random_count=settings.random_inputs, seed=settings.seed)
     else:
-        inputs = Inputs(images.pixels_path, images.spec)
+        inputs = Inputs(images.pixels_path, images.spec, encoded=images.encoded)
     return Job(
         artifact=artifact,
         threads=settings.threads,
@@ -135,6 +138,8 @@ def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, setting
         inputs=inputs,
         timing=settings.timing,
         throughput_batch=settings.throughput_batch or None,
+        streams=settings.streams or None,
+        explain=settings.explain,
         logits_path=logits_path,
     )
 
@@ -153,7 +158,7 @@ def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: Progres
             job, so_far = jobs[number], found[number]
             if isinstance(so_far, list):
                 if round_ > 0:
-                    job = replace(job, throughput_batch=None, logits_path=None)
+                    job = replace(job, throughput_batch=None, streams=None, explain=False, logits_path=None)
                 where = f"{_name(job.artifact)}, visit {round_ + 1} of {settings.visit_count}"
                 on_tick = _teller(progress, where, done, total)
                 try:
@@ -191,14 +196,17 @@ def _measurement(
         "not measured",
         size_bytes=artifact.size_bytes,
         quick=settings.quick,
+        device=artifact.device,
         environment=here,
+        note=artifact.note,
     )
     if isinstance(found, Unsupported):
         return replace(row, status="unsupported", reason=found.reason)
     if isinstance(found, MeasurementFailed):
         return replace(row, reason=str(found))
     peaks = [visit.peak_memory_bytes for visit in found if visit.peak_memory_bytes is not None]
-    per_s = found[0].throughput_images_per_s
+    first = found[0]
+    per_s, streams_per_s = first.throughput_images_per_s, first.streams_images_per_s
     row = replace(
         row,
         status="ok",
@@ -209,6 +217,10 @@ def _measurement(
         first_ms=median(visit.first_ms for visit in found),
         throughput_images_per_s=per_s,
         throughput_batch=job.throughput_batch if per_s is not None else None,
+        streams_images_per_s=streams_per_s,
+        streams=job.streams if streams_per_s is not None else None,
+        end_to_end_samples_ms=tuple(sample for visit in found for sample in visit.end_to_end_ms),
+        execution=first.execution,
     )
     return _with_answers(row, job, images, reference)
 
@@ -225,6 +237,7 @@ def _with_answers(row: Measurement, job: Job, images: ImageSet | None, reference
         row,
         top1=top_k(logits, images.labels, 1),
         top5=top_k(logits, images.labels, 5),
+        calibration_error=expected_calibration_error(logits, images.labels),
         images=images.count,
         labelled_images=images.labelled,
     )

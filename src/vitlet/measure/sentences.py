@@ -19,6 +19,7 @@ def sentences(judged: Sequence[Judged], baseline: int, best: int, noise: float |
     said = [_best(judged, standard, judged[best], basis)]
     if len(judged) > 1:
         said += _tied(judged)
+        said += _wrong(judged)
         said += _slower(judged, standard)
         said += _unreliable(judged, standard)
         said += _no_faster(judged, standard, noise)
@@ -89,6 +90,11 @@ def _advice(measurement: Measurement) -> str:
 
 def _lacks_int8(here: Environment) -> bool:
     return bool(here.instruction_sets) and not set(here.instruction_sets) & set(INT8_DOT_PRODUCT)
+
+
+def _wrong(judged: Sequence[Judged]) -> Iterator[str]:
+    for one in _with(judged, "wrong"):
+        yield f"{one.name} is not the same model any more and is left out of the choice: {one.fault}."
 
 
 def _unreliable(judged: Sequence[Judged], standard: Judged) -> Iterator[str]:

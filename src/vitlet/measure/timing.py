@@ -11,15 +11,20 @@ import statistics
 from collections.abc import Callable, Sequence
 from itertools import cycle
 from time import perf_counter_ns
+from typing import TypeVar
 
 import numpy as np
 
+from vitlet.data.preprocess import preprocess
+from vitlet.data.read import read_image
 from vitlet.measure.job import Timing
+from vitlet.records import ImageSpec
 
 #: Two windows of warm-up runs are "the same" when their medians differ by less than this share.
 STEADY = 0.05
 
 Run = Callable[[np.ndarray], object]
+_Input = TypeVar("_Input")
 
 
 def warm_up(run: Run, images: Sequence[np.ndarray], timing: Timing) -> int:
@@ -50,19 +55,21 @@ def is_steady(samples: Sequence[float]) -> bool:
 
 
 def time_runs(run: Run, images: Sequence[np.ndarray], timing: Timing) -> tuple[float, ...]:
-    """Time one call after another, cycling over ``images``; milliseconds, in order.
+    """Time one call after another, cycling over ``images``; milliseconds, in order."""
+    return _timed(run, images, timing)
 
-    Garbage collection waits meanwhile: it would be charged to whichever call it falls into.
-    """
+
+def _timed(run: Callable[[_Input], object], inputs: Sequence[_Input], timing: Timing) -> tuple[float, ...]:
+    """Garbage collection waits meanwhile: it would be charged to whichever call it falls into."""
     samples: list[int] = []
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         start = perf_counter_ns()
-        for image in cycle(images):
+        for one in cycle(inputs):
             begin = perf_counter_ns()
-            run(image)
+            run(one)
             end = perf_counter_ns()
             samples.append(end - begin)
             if is_enough(len(samples), (end - start) / 1e9, timing):
@@ -71,6 +78,17 @@ def time_runs(run: Run, images: Sequence[np.ndarray], timing: Timing) -> tuple[f
         if collecting:
             gc.enable()
     return tuple(sample / 1e6 for sample in samples)
+
+
+def time_end_to_end(run: Run, files: Sequence[bytes], spec: ImageSpec, timing: Timing) -> tuple[float, ...]:
+    """Time from the bytes of an image file to logits: decode, resize, crop, normalise, run; milliseconds."""
+
+    def answer(content: bytes) -> object:
+        return run(preprocess(read_image(content, "image"), spec)[np.newaxis])
+
+    for content in files[:3]:
+        answer(content)
+    return _timed(answer, files, timing)
 
 
 def is_enough(runs: int, elapsed_s: float, timing: Timing) -> bool:

@@ -11,10 +11,11 @@ from vitlet.records import Measurement
 #: What the answers are judged by: labels, agreement with the baseline on unlabelled images, or not at all.
 Basis: TypeAlias = Literal["accuracy", "agreement", "none"]
 
-#: "unreliable" is faster than the baseline, but with answers too bad to use; "uncompared" was
-#: measured, but one of the two was not timed; "failed" and "unsupported" were not measured.
+#: "wrong" failed a gate: its logits are not this model's (``gates``); "unreliable" is faster than the
+#: baseline, but with answers too bad to use; "uncompared" was measured, but one of the two was not timed;
+#: "failed" and "unsupported" were not measured.
 Verdict: TypeAlias = Literal[
-    "baseline", "faster", "no faster", "slower", "unreliable", "uncompared", "failed", "unsupported"
+    "baseline", "faster", "no faster", "slower", "wrong", "unreliable", "uncompared", "failed", "unsupported"
 ]
 
 
@@ -44,13 +45,22 @@ class Judged:
 
 
 def judge(
-    measurement: Measurement, baseline: Measurement, speed: Speedup | None, basis: Basis, limits: Limits
+    measurement: Measurement,
+    baseline: Measurement,
+    speed: Speedup | None,
+    basis: Basis,
+    limits: Limits,
+    gate: str = "",
 ) -> Judged:
-    """Give one measurement its verdict; ``speed`` is ``None`` if one of the two was not timed."""
+    """Give one measurement its verdict; ``speed`` is ``None`` if one of the two was not timed; ``gate`` says
+    which gate it failed.
+    """
     if measurement.status != "ok":
         return Judged(measurement, measurement.status)
     if measurement is baseline:
         return Judged(measurement, "baseline", speed)
+    if gate:
+        return Judged(measurement, "wrong", speed, gate)
     fault = answer_fault(measurement, baseline, basis, limits)
     if speed is None:
         return Judged(measurement, "uncompared", None, fault)

@@ -9,7 +9,18 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from vitlet.bundle.manifest import Manifest
-from vitlet.report import checks, environment, glossary, recipe, steadiness, tradeoff, variants, verdict, weight
+from vitlet.report import (
+    checks,
+    environment,
+    execution,
+    glossary,
+    recipe,
+    steadiness,
+    tradeoff,
+    variants,
+    verdict,
+    weight,
+)
 from vitlet.report.data import ReportData
 from vitlet.report.template import fill
 
@@ -18,6 +29,7 @@ SECTIONS = (
     verdict.section,
     tradeoff.section,
     variants.section,
+    execution.section,
     weight.section,
     steadiness.section,
     checks.section,

@@ -10,7 +10,7 @@ from vitlet.report.scatter import CANVASES, Quality, draw
 from vitlet.report.template import fill
 
 #: More colours cannot be told apart; further engines share them.
-COLOURS = 7
+COLOURS = 9
 
 #: The strongest evidence first.
 _QUALITIES = (

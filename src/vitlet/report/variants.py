@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from statistics import median
 
 from markupsafe import Markup
 
@@ -16,11 +17,15 @@ from vitlet.report.template import fill
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of each row as text; ``detail`` is a second, smaller line."""
+    """A figure of each row as text; ``detail`` is a second, smaller line. ``value`` is what the best of the
+    column is found by, and ``more`` says that more of it is better; without one, none is marked.
+    """
 
     name: str
     show: Callable[[Row], str]
     detail: Callable[[Row], str] = lambda row: ""
+    value: Callable[[Row], float | None] = lambda row: None
+    more: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,38 +37,74 @@ class Heading:
     columns: tuple[Column, ...]
 
 
+def _latency(name: str) -> Column:
+    def value(row: Row) -> float | None:
+        found: float | None = getattr(row.latency, name, None)
+        return found
+
+    return Column(name, lambda row: figures(value(row)), value=value)
+
+
+def _number(
+    name: str,
+    value: Callable[[Row], float | None],
+    show: Callable[[float | None], str] = figures,
+    *,
+    more: bool = False,
+) -> Column:
+    return Column(name, lambda row: show(value(row)), value=value, more=more)
+
+
+def _share(name: str, value: Callable[[Row], float | None], images: Callable[[Row], int]) -> Column:
+    return Column(name, lambda row: percent(value(row), images(row)), value=value, more=True)
+
+
+def _end_to_end(row: Row) -> float | None:
+    samples = row.measurement.end_to_end_samples_ms
+    return median(samples) if samples else None
+
+
 _HEADINGS = (
-    Heading(
-        "Latency",
-        "ms",
-        (
-            Column("p50", lambda row: figures(row.latency.p50 if row.latency else None)),
-            Column("p90", lambda row: figures(row.latency.p90 if row.latency else None)),
-            Column("p99", lambda row: figures(row.latency.p99 if row.latency else None)),
-        ),
-    ),
+    Heading("Latency", "ms", (_latency("p50"), _latency("p90"), _latency("p99"))),
     Heading("Speed", "95 % interval", (Column("", lambda row: speed(row.speed), lambda row: interval(row.speed)),)),
-    Heading("File", "MB", (Column("", lambda row: megabytes(row.measurement.size_bytes)),)),
-    Heading("Memory", "MB", (Column("", lambda row: megabytes(row.measurement.peak_memory_bytes)),)),
+    Heading("From file", "ms", (_number("", _end_to_end),)),
+    Heading("File", "MB", (_number("", lambda row: row.measurement.size_bytes, megabytes),)),
+    Heading("Memory", "MB", (_number("", lambda row: row.measurement.peak_memory_bytes, megabytes),)),
     Heading(
         "Accuracy",
         "%",
         (
-            Column("top-1", lambda row: percent(row.measurement.top1, row.measurement.labelled_images)),
-            Column("top-5", lambda row: percent(row.measurement.top5, row.measurement.labelled_images)),
+            _share("top-1", lambda row: row.measurement.top1, lambda row: row.measurement.labelled_images),
+            _share("top-5", lambda row: row.measurement.top5, lambda row: row.measurement.labelled_images),
         ),
     ),
-    Heading("Same answer", "%", (Column("", lambda row: percent(row.measurement.agreement, row.measurement.images)),)),
-    Heading("Logits error", "%", (Column("", lambda row: error_percent(row.measurement.logits_error)),)),
+    Heading(
+        "Same answer", "%", (_share("", lambda row: row.measurement.agreement, lambda row: row.measurement.images),)
+    ),
+    Heading(
+        "Error",
+        "%",
+        (
+            _number("logits", lambda row: row.measurement.logits_error, error_percent),
+            _number("calibration", lambda row: row.measurement.calibration_error, error_percent),
+        ),
+    ),
     Heading(
         "Start",
         "ms",
         (
-            Column("load", lambda row: figures(row.measurement.load_ms)),
-            Column("first image", lambda row: figures(row.measurement.first_ms)),
+            _number("load", lambda row: row.measurement.load_ms),
+            _number("first image", lambda row: row.measurement.first_ms),
         ),
     ),
-    Heading("Throughput", "images/s", (Column("", lambda row: figures(row.measurement.throughput_images_per_s)),)),
+    Heading(
+        "Throughput",
+        "images/s",
+        (
+            _number("batches", lambda row: row.measurement.throughput_images_per_s, more=True),
+            _number("streams", lambda row: row.measurement.streams_images_per_s, more=True),
+        ),
+    ),
 )
 
 _TEMPLATE = """
@@ -96,7 +137,8 @@ _TEMPLATE = """
 <th scope="row" class="name">{{ row.measurement.precision }}
 {% for mark in marks(row) %}<span class="chip">{{ mark }}</span>{% endfor %}</th>
 {% for column in columns %}
-<td>{{ column.show(row) }}{% if column.detail(row) %}<small>{{ column.detail(row) }}</small>{% endif %}</td>
+<td><span{% if leads(column, row) %} class="leader-cell"{% endif %}>{{ column.show(row) }}</span>\
+{% if column.detail(row) %}<small>{{ column.detail(row) }}</small>{% endif %}</td>
 {% endfor %}
 </tr>
 {% endfor %}
@@ -125,8 +167,10 @@ def section(data: ReportData) -> Markup:
     rows = data.measured
     headings = [heading for heading in (_measured(h, rows) for h in _HEADINGS) if heading.columns]
     columns = [column for heading in headings for column in heading.columns]
+    best = {id(column): _best(column, rows) for column in columns}
     return fill(
         _TEMPLATE,
+        leads=lambda column, row: best[id(column)] is not None and column.value(row) == best[id(column)],
         rows=rows,
         headings=headings,
         columns=columns,
@@ -143,11 +187,25 @@ def _measured(heading: Heading, rows: Sequence[Row]) -> Heading:
     return Heading(heading.name, heading.unit, columns)
 
 
+def _best(column: Column, rows: Sequence[Row]) -> float | None:
+    """The best value of a column among the rows that are the same model; none where all are alike."""
+    values = {value for row in rows if row.verdict != "wrong" and (value := column.value(row)) is not None}
+    if len(values) < 2:
+        return None
+    return max(values) if column.more else min(values)
+
+
 def _groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """The rows by engine, engines in order of appearance, also where they come mixed."""
-    order = list(dict.fromkeys(row.measurement.engine for row in rows))
-    by_engine = sorted(rows, key=lambda row: order.index(row.measurement.engine))
-    return [(engine, list(members)) for engine, members in groupby(by_engine, lambda row: row.measurement.engine)]
+    """The rows by engine; engines and rows in rising order of latency."""
+    by_engine: dict[str, list[Row]] = {}
+    for row in rows:
+        by_engine.setdefault(row.measurement.engine, []).append(row)
+    ordered = {engine: sorted(members, key=_p50) for engine, members in by_engine.items()}
+    return sorted(ordered.items(), key=lambda group: _p50(group[1][0]))
+
+
+def _p50(row: Row) -> float:
+    return row.latency.p50 if row.latency else math.inf
 
 
 def _marks(row: Row) -> Iterator[str]:
@@ -157,6 +215,8 @@ def _marks(row: Row) -> Iterator[str]:
         yield "baseline"
     if row.verdict == "slower":
         yield "slower than baseline"
+    if row.verdict == "wrong":
+        yield "not the same model"
     if row.verdict == "unreliable":
         yield "answers not good enough"
 
@@ -166,7 +226,7 @@ def _classes(row: Row) -> Iterator[str]:
         yield "best"
     if row.is_baseline:
         yield "base"
-    if row.verdict in ("slower", "unreliable"):
+    if row.verdict in ("slower", "wrong", "unreliable"):
         yield "warned"
 
 
@@ -183,6 +243,10 @@ def _left_out(rows: Sequence[Row], headings: Sequence[Heading]) -> list[str]:
     batches = sorted({row.measurement.throughput_batch for row in rows if row.measurement.throughput_batch})
     if batches:
         said.append(f"Throughput is at batches of {', '.join(map(str, batches))}; all else is one image at a time.")
+    streams = sorted({row.measurement.streams for row in rows if row.measurement.streams})
+    if streams:
+        said.append(f"Streams are {', '.join(map(str, streams))} sessions at once, each with one thread.")
+    said.append("The best figure of a column is underlined.")
     if any(row.measurement.quick for row in rows):
         said.append("This was measured quickly: measure in full before relying on it.")
     return said

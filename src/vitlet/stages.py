@@ -1,0 +1,249 @@
+"""The stages that the jobs of ``pipeline`` share: load, export, measure, compare, describe."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from vitlet import __version__
+from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
+from vitlet.bundle.read import Bundle, is_bundle, read_bundle
+from vitlet.data.calibration import Calibration
+from vitlet.data.gather import Wanted, gather
+from vitlet.data.imageset import ImageSet
+from vitlet.engines import engine
+from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, export_variants
+from vitlet.errors import InvalidValue, NoImages
+from vitlet.measure.comparison import compare
+from vitlet.measure.environment import environment
+from vitlet.measure.run import measure
+from vitlet.measure.settings import MeasureSettings
+from vitlet.records import (
+    Artifact,
+    Classifier,
+    Device,
+    ImageSpec,
+    Measurement,
+    Parity,
+    Progress,
+    ProgressCallback,
+    no_progress,
+)
+from vitlet.results import Bench
+
+Model: TypeAlias = "str | Path | Classifier | Bundle"
+"""What a user may name: a reference ("timm:deit_tiny_patch16_224"), a bundle's folder, or either one loaded."""
+
+
+def read_if_bundle(model: Model) -> Classifier | Bundle | str:
+    """The bundle, where the name is that of one's folder; else what was named."""
+    if isinstance(model, str | Path):
+        return read_bundle(Path(model)) if is_bundle(Path(model)) else str(model)
+    return model
+
+
+def loaded(model: str | Path | Classifier, progress: ProgressCallback, random_weights: bool = False) -> Classifier:
+    """The classifier itself, loaded unless it is already."""
+    if isinstance(model, Classifier):
+        return model
+    from vitlet.models.reference import load
+
+    progress(Progress("load", str(model)))
+    return load(str(model), random_weights=random_weights, progress=progress)
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """An artifact on disk with all that is needed to feed it and read its answers."""
+
+    reference: str
+    artifact: Artifact
+    image_spec: ImageSpec
+    labels: tuple[str, ...]
+
+
+@contextmanager
+def deployable(model: Model, progress: ProgressCallback = no_progress) -> Iterator[Deployable]:
+    """The bundle's own artifact, or any other model in fp32 torch, removed afterwards."""
+    model = read_if_bundle(model)
+    if isinstance(model, Bundle):
+        manifest = model.manifest
+        yield Deployable(str(model.path), model.artifact, manifest.image_spec, manifest.labels)
+        return
+    classifier = loaded(model, progress)
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        artifact = _baseline(classifier, Path(scratch) / "model")
+        yield Deployable(classifier.reference, artifact, classifier.image_spec, classifier.labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every variant: what was exported of it (or why not) and what was measured, in the same order."""
+
+    exported: Sequence[Artifact | Measurement]
+    measured: Sequence[Measurement]
+    images: ImageSet | None
+
+
+def export_and_measure(
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    wanted: Wanted,
+    settings: MeasureSettings,
+    device: Device,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> Measured:
+    """Export the baseline and every variant into ``scratch`` and measure them side by side."""
+    if classifier.reference == "bundled":
+        wanted = wanted.of_bundled()
+    spec, labels = classifier.image_spec, classifier.labels
+    images, learned = gather(wanted, spec, labels, scratch, calibrated=calibrates(pairs), progress=progress)
+    exported = export_variants(classifier, pairs, scratch, progress, calibration=learned, device=device)
+    artifacts = [item for item in exported if isinstance(item, Artifact)]
+    rows = iter(measure(artifacts, images, settings, progress))
+    return Measured(exported, [next(rows) if isinstance(item, Artifact) else item for item in exported], images)
+
+
+def compared(
+    reference: str,
+    measured: Sequence[Measurement],
+    images: ImageSet | None,
+    settings: MeasureSettings,
+    limits: tuple[float, float],
+    random_weights: bool = False,
+    parity: Parity | None = None,
+) -> Bench:
+    """What was measured, and what it means; ``limits`` are the largest drop and the least agreement."""
+    comparison = compare(
+        measured, maximum_drop=limits[0], minimum_agreement=limits[1], answers_matter=not random_weights
+    )
+    return Bench(reference, environment(settings.threads), tuple(measured), comparison, images, parity)
+
+
+@dataclass(frozen=True)
+class ToEvaluate:
+    """An artifact to be judged on ``images``, and the one that its answers are compared with, if any."""
+
+    reference: str
+    artifact: Artifact
+    standard: Artifact | None
+    images: ImageSet
+
+
+def exported_for_evaluation(
+    own: Classifier | Bundle,
+    variant: Variant,
+    wanted: Wanted,
+    against: Classifier | Bundle | str | None,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> ToEvaluate:
+    """The bundle's artifact, or the model exported as ``variant``; its images; and the standard.
+
+    Raises:
+        NoImages: no image has a label of the model.
+        InvalidValue: the standard takes other images or has other classes.
+    """
+    is_model = isinstance(own, Classifier)
+    if isinstance(own, Classifier):
+        spec, labels, name = own.image_spec, own.labels, own.reference
+        wanted = wanted.of_bundled() if name == "bundled" else wanted
+    else:
+        spec, labels, name = own.manifest.image_spec, own.manifest.labels, str(own.path)
+    needed = is_model and calibrates([variant])
+    found, learned = gather(wanted, spec, labels, scratch, calibrated=needed, progress=progress)
+    images = _labelled(found, labels)
+    if isinstance(own, Classifier):
+        artifact, standard = _with_baseline(own, variant, learned, scratch)
+    else:
+        artifact, standard = own.artifact, None
+    if against is not None:
+        standard = _standard(against, scratch, progress)
+        if (standard.height, standard.width, standard.classes) != (artifact.height, artifact.width, artifact.classes):
+            raise InvalidValue(
+                f"{against} takes {standard.height}x{standard.width} pixels and has {standard.classes} classes, "
+                f"{name} takes {artifact.height}x{artifact.width} and has {artifact.classes}: their answers cannot be "
+                "compared"
+            )
+    return ToEvaluate(name, artifact, standard, images)
+
+
+def _with_baseline(
+    classifier: Classifier, variant: Variant, learned: Calibration | None, scratch: Path
+) -> tuple[Artifact, Artifact | None]:
+    standard = _baseline(classifier, scratch / "standard")
+    if (variant[0].name, variant[1]) == BASELINE:
+        return standard, None
+    return export_one(classifier, variant, scratch / "model", calibration=learned), standard
+
+
+def _standard(model: Classifier | Bundle | str, scratch: Path, progress: ProgressCallback) -> Artifact:
+    if isinstance(model, Bundle):
+        return model.artifact
+    return _baseline(loaded(model, progress), scratch / "against")
+
+
+def _baseline(classifier: Classifier, path: Path) -> Artifact:
+    return engine(BASELINE[0]).export(classifier, BASELINE[1], path)
+
+
+def _labelled(images: ImageSet | None, labels: Sequence[str]) -> ImageSet:
+    if images is None:
+        raise NoImages("no images were given: name a folder with one sub-folder for each class with --data")
+    if images.labelled == 0:
+        raise NoImages(
+            f"none of the {images.count} images lies in a folder named after one of the model's "
+            f"{len(labels)} classes (such as {labels[0]!r}), so there is no accuracy to measure"
+        )
+    return images
+
+
+def manifest_of(
+    classifier: Classifier,
+    artifact: Artifact,
+    found: Bench,
+    settings: MeasureSettings,
+    limits: tuple[float, float],
+    command: str,
+) -> Manifest:
+    """Everything that the bundle with ``artifact`` will say about itself."""
+    comparison = found.comparison
+    return Manifest(
+        vitlet_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        reference=classifier.reference,
+        library=classifier.library,
+        random_weights=classifier.random_weights,
+        seed=classifier.seed,
+        note=classifier.note,
+        architecture=classifier.architecture,
+        image_spec=classifier.image_spec,
+        labels=classifier.labels,
+        recipe=Recipe(
+            command=command,
+            engine=artifact.engine,
+            precision=str(artifact.precision),
+            threads=settings.threads,
+            settings={
+                "runs": settings.runs,
+                "batch": settings.throughput_batch,
+                "max_drop": limits[0],
+                "min_agreement": limits[1],
+            },
+        ),
+        model=ModelFile.of(artifact),
+        environment=found.environment,
+        measurements=found.measurements,
+        chosen=comparison.best,
+        baseline=comparison.baseline,
+        sentences=comparison.sentences,
+        verdicts=comparison.verdicts,
+        images=Images.of(found.images),
+        parity=found.parity,
+    )

@@ -1,0 +1,51 @@
+"""``vitlet eval``: accuracy through the exported file, and where the damage lies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def evaluated(vitlet, few_images):
+    finished = vitlet(
+        "eval", "bundled", "--data", few_images, "--engine", "torchscript", "--precision", "int8-dynamic-qnnpack",
+        "--json", "-",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    return finished, json.loads(finished.stdout)
+
+
+def test_accuracy_confidence_and_classes(evaluated):
+    finished, document = evaluated
+    (row,) = document["rows"]
+    assert (row["engine"], row["precision"]) == ("torchscript", "int8-dynamic-qnnpack")
+    assert 0 < row["logits_error"] < 0.1  # against the model's own in fp32
+    assert f"top-1 {100 * row['top1']:.2f} %" in " ".join(finished.stderr.split())
+    assert "calibration error" in finished.stderr
+    assert sum(entry["images"] for entry in document["classes"]) == row["labelled_images"]
+    assert sum(entry["right"] for entry in document["classes"]) == round(row["top1"] * row["labelled_images"])
+    assert document["standard"] == "torch fp32"
+
+
+def test_changed_images_are_as_many_as_agreement_says(evaluated):
+    _, document = evaluated
+    (row,) = document["rows"]
+    assert len(document["changed"]) == round((1 - row["agreement"]) * row["images"])
+
+
+def test_another_model_shows_every_change(vitlet, few_images):
+    finished = vitlet(
+        "eval", "bundled", "--data", few_images, "--engine", "torchscript", "--against", "bundled", "--json", "-"
+    )
+    document = json.loads(finished.stdout)
+    assert (document["changed"], document["standard"]) == ([], "torch fp32")
+    assert "No class has another number of right answers." in finished.stderr
+
+
+def test_models_that_cannot_be_compared_are_refused(vitlet, few_images, tmp_path):
+    finished = vitlet("eval", "bundled", "--data", few_images, "--against", tmp_path / "nothing")
+    assert finished.returncode == 1
+    assert "nothing" in finished.stderr
+    assert "Traceback" not in finished.stderr
