@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitlet.errors import MeasurementFailed, Unsupported
 from vitlet.measure.cores import available_cpus
@@ -31,6 +32,18 @@ def test_times_are_those_of_the_model(sham, job):
     assert len(visit.latency_ms) == 40
     assert 5 <= min(visit.latency_ms) < 9
     assert np.median(visit.latency_ms) < 25
+
+
+def test_end_to_end_starts_from_the_bytes_of_files(sham, job, images, tmp_path):
+    """In a busy moment either may take long, but its fastest run tells what is in it."""
+    files = tuple(tmp_path / f"{i}.png" for i in range(3))
+    for path in files:
+        Image.new("RGB", (2000, 2000), "red").save(path)
+    inputs = Inputs(images.pixels_path, images.spec, encoded=files)
+    visit = run_job(job(sham(run_ms=5), inputs=inputs), silence_limit_s=60)
+    assert len(visit.end_to_end_ms) == 3
+    assert min(visit.end_to_end_ms) > 5 + 5  # decoding four million pixels takes longer than that
+    assert run_job(job(sham()), silence_limit_s=60).end_to_end_ms == ()
 
 
 @linux_only
