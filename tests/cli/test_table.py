@@ -95,8 +95,11 @@ def test_a_wide_terminal_has_every_figure_and_a_narrow_one_what_one_chooses_by(b
 
 def test_what_a_runtime_did_is_said_in_lines():
     execution = Execution(
-        operators=(OperatorUse("MatMulInteger", "int8", 48, 12.0), OperatorUse("Softmax", "fp32", 12, 3.0))
-        + tuple(OperatorUse(f"Move{i}", "data", 1, 0.1) for i in range(9)),
+        operators=(
+            OperatorUse("MatMulInteger", "int8", 48, 12.0),
+            OperatorUse("Softmax", "fp32", 12, 3.0),
+            *(OperatorUse(f"Move{i}", "data", 1, 0.1) for i in range(9)),
+        ),
         source="a profile of 20 runs",
         fusions=(Fusion("attention", 11, 12),),
         undelegated={"aten.native_layer_norm": 25},

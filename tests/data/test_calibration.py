@@ -46,7 +46,9 @@ def test_random_inputs_are_seeded_and_say_so():
     assert "random inputs" in one.note
 
 
-@pytest.mark.parametrize("more", [{}, {"indices": (1,)}, {"random_count": 2, "pixels_path": Path("a"), "indices": (1,)}])
+@pytest.mark.parametrize(
+    "more", [{}, {"indices": (1,)}, {"random_count": 2, "pixels_path": Path("a"), "indices": (1,)}]
+)
 def test_neither_or_both_is_refused(more):
     with pytest.raises(InvalidValue, match="rows of a file of pixels, or a number of random inputs"):
         Calibration(SPEC, **more)

@@ -73,6 +73,18 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+#: Engines that compile native code on export, a quarter of a minute each time. They are given the
+#: distilled classifier in all precisions, and others only as named here.
+SLOW_TO_EXPORT: dict[str, dict[str, tuple[str, ...]]] = {"inductor": {"pooled": ("fp32",)}, "torchao": {}}
+
+
+def is_given(engine: Engine, precision: Precision, name: str) -> bool:
+    """Whether the tests export the classifier ``name`` with this engine in this precision."""
+    if engine.name not in SLOW_TO_EXPORT or name == "distilled":
+        return True
+    return str(precision) in SLOW_TO_EXPORT[engine.name].get(name, ())
+
+
 @dataclass(frozen=True)
 class Finished:
     returncode: int
@@ -176,10 +188,14 @@ def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPa
 
     def export(engine: Engine, precision: Precision, name: str = "distilled") -> Artifact:
         key = (name, engine.name, precision)
+        if not is_given(engine, precision, name):
+            pytest.skip(f"exporting {name} with {engine.name} {precision} takes long and would show nothing new")
         if key not in done:
             try:
                 path = folder / "-".join(map(str, key))
-                done[key] = engine.export(classifiers[name], precision, path, calibration=calibration_for(classifiers[name]))
+                done[key] = engine.export(
+                    classifiers[name], precision, path, calibration=calibration_for(classifiers[name])
+                )
             except Unsupported as unsupported:
                 pytest.skip(unsupported.reason)
         return done[key]

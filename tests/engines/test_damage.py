@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vitlet.engines import engine
-from vitlet.engines.torchscript_archive import holds_weights
+from vitlet.engines.torchscript.archive import holds_weights
 from vitlet.errors import ModelNotFound, ModelUnreadable
 from vitlet.records import Precision
 
@@ -19,9 +19,13 @@ FP32 = Precision("fp32")
 
 
 def copied(artifact, folder, content):
+    """The artifact in ``folder``, with ``content`` for what its path holds, and its companions as they are."""
     path = folder / artifact.path.name
     path.write_bytes(content)
-    return replace(artifact, path=path)
+    moved = replace(artifact, path=path)
+    for old, new in zip(artifact.files[1:], moved.files[1:], strict=True):
+        new.write_bytes(old.read_bytes())
+    return moved
 
 
 def refusal(artifact, kind=ModelUnreadable):
@@ -53,6 +57,19 @@ def test_truncated_empty_blank_and_missing(engine, precision, exported, tmp_path
     refusal(copied(artifact, tmp_path, bytes(len(whole))))
     refusal(copied(artifact, tmp_path, b"\x89PNG\r\n\x1a\n" * 100))
     refusal(replace(artifact, path=tmp_path / "nothing.pt"), ModelNotFound)
+
+
+def test_truncated_empty_swapped_and_missing_companion(engine, precision, exported, tmp_path):
+    artifact = exported(engine, precision)
+    for suffix in artifact.companions:
+        moved = copied(artifact, tmp_path, artifact.path.read_bytes())
+        companion = moved.path.with_suffix(suffix)
+        whole = companion.read_bytes()
+        for content in (b"", whole[:40], whole[:-1], bytes(len(whole)), whole[:-1] + bytes([whole[-1] ^ 1])):
+            companion.write_bytes(content)
+            refusal(moved)
+        companion.unlink()
+        refusal(moved, ModelNotFound)
 
 
 @pytest.mark.parametrize(

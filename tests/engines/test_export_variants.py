@@ -29,7 +29,8 @@ class FlakyEngine:
         return Availability(True)
 
     def precisions(self):
-        return tuple(Precision(name) for name in ("fp32", "fp16", "bf16", "int8-static", "int8-dynamic", "int4-weights"))
+        names = ("fp32", "fp16", "bf16", "int8-static", "int8-dynamic", "int4-weights")
+        return tuple(Precision(name) for name in names)
 
     def export(self, classifier, precision, path, *, calibration=None, device="cpu"):
         print("exporting", flush=True)

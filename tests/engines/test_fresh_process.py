@@ -13,6 +13,8 @@ TRACED = [("torchscript", Precision("fp32")), ("lite", Precision("int8-dynamic",
 
 #: Relative L2 error of the logits that int8 may bring to these small models; fp32 gets 1e-5.
 INT8_ERROR = 0.1
+#: Sixteen steps for a weight, in a model whose random weights have no redundancy.
+INT4_ERROR = 0.4
 
 OPEN_ALL = """
 import numpy as np
@@ -60,7 +62,7 @@ def own_logits(classifiers, images_for, logits_of):
 
 def check(name, engine, precision, own_logits, reopened, relative_error):
     if f"{name}/{engine.name}/{precision}/1" not in reopened:
-        pytest.skip(f"{engine.name} {precision} is unsupported here")
+        pytest.skip(f"{engine.name} {precision} is unsupported here, or not exported from {name}")
     for batch in (1, 3):
         wanted = own_logits[name, batch]
         found = reopened[f"{name}/{engine.name}/{precision}/{batch}"]
@@ -70,7 +72,8 @@ def check(name, engine, precision, own_logits, reopened, relative_error):
             assert np.abs(found - wanted).max() < 1e-4
             assert relative_error(found, wanted) < 1e-5
         else:
-            assert 1e-4 < relative_error(found, wanted) < INT8_ERROR
+            limit = INT4_ERROR if precision.name.startswith("int4") else INT8_ERROR
+            assert 1e-4 < relative_error(found, wanted) < limit
 
 
 @pytest.mark.parametrize("name", ["distilled", "pooled", "opaque"])
@@ -105,7 +108,7 @@ print(json.dumps([sorted(set(sys.modules) - warm), "timm" in sys.modules]))
 """
 
 
-@pytest.mark.parametrize("name", ["torch", "torchscript", "mobile", "lite"])
+@pytest.mark.parametrize("name", ["torch", "torchscript", "mobile", "lite", "inductor", "openvino"])
 def test_warm_imports_import_all(name, exported, fresh_process):
     """Nothing is left to import, and to be paid for, when the artifact is opened; and no timm."""
     found = engine(name)

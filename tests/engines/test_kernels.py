@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vitlet.engines import engine
-from vitlet.engines.dynamic_int8 import quantize_linears, using_kernels
+from vitlet.engines.torchscript.dynamic_int8 import quantize_linears, using_kernels
 from vitlet.errors import Unsupported
 from vitlet.records import Precision, TimmArchitecture
 

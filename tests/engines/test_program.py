@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlet.engines import engine
-from vitlet.engines.torchscript_program import evaluation_module, one_line, to_torchscript
+from vitlet.engines.torchscript.program import evaluation_module, one_line, to_torchscript
 from vitlet.errors import Unsupported
 from vitlet.models.vit import build_vit
 from vitlet.records import Precision

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from vitlet.engines import engine
-from vitlet.engines.threads import using_threads
-from vitlet.engines.torch_session import TorchSession
+from vitlet.engines.torch.session import TorchSession
+from vitlet.engines.torch.threads import using_threads
 from vitlet.errors import ModelUnreadable
 from vitlet.records import Precision, to_json
 

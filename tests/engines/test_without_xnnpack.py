@@ -48,7 +48,7 @@ def test_mobile_engines_are_unsupported(exported, fresh_process, tmp_path):
     said, made = fresh_process(ABSENT + TRY_ALL, checkpoint, tmp_path).answer
     reason = (
         f"PyTorch {re.escape(torch.__version__)} has no XNNPACK, which optimize_for_mobile needs: PyTorch 2.13 dropped "
-        "it; pin torch 2.12.1, or use the torchscript engine, or ExecuTorch, the successor of PyTorch Mobile"
+        "it; pin torch 2.12.1, or use the executorch engine, the successor of PyTorch Mobile, or the torchscript engine"
     )
     for sentences in said.values():
         assert len(sentences) == 4

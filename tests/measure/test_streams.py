@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitlet.engines.threads import using_threads
+from vitlet.engines.torch.threads import using_threads
 from vitlet.errors import InvalidValue
 from vitlet.measure.processes import run_job
 from vitlet.measure.streams import streams_per_s

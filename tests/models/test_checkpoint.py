@@ -131,7 +131,7 @@ def test_a_place_that_cannot_be_written_is_said(classifier: Classifier, saved: P
     with pytest.raises(NotWritable, match="folder cannot be written"):
         save_checkpoint(classifier, tmp_path / "folder")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", saved.name]
-    with pytest.raises(InvalidValue, match="'float32' or 'float16'"):
+    with pytest.raises(InvalidValue, match="'float32', 'float16' or 'bfloat16'"):
         save_checkpoint(classifier, tmp_path / "x.safetensors", dtype="int8")  # type: ignore[arg-type]
 
 

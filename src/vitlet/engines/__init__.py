@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 
 #: "module:class" of each engine that comes with vitlet, in the order that tables show them.
 BUILT_IN = (
-    "vitlet.engines.torch_eager:TorchEngine",
+    "vitlet.engines.torch:TorchEngine",
     "vitlet.engines.torchscript:TorchScriptEngine",
     "vitlet.engines.mobile:MobileEngine",
     "vitlet.engines.lite:LiteEngine",
+    "vitlet.engines.onnxruntime:OnnxRuntimeEngine",
+    "vitlet.engines.openvino:OpenVinoEngine",
+    "vitlet.engines.inductor:InductorEngine",
+    "vitlet.engines.torchao:TorchAoEngine",
+    "vitlet.engines.executorch:ExecuTorchEngine",
 )
 
 

@@ -1,10 +1,12 @@
-"""What may go into a session, whatever the runtime."""
+"""What a session may be opened with and what may go into it, whatever the runtime."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from vitlet.errors import InvalidValue
+
+_MOST_THREADS = 1024
 
 
 def checked_images(images: np.ndarray, *, height: int, width: int) -> np.ndarray:
@@ -23,3 +25,14 @@ def checked_images(images: np.ndarray, *, height: int, width: int) -> np.ndarray
         raise InvalidValue(f"images have shape [{given}]; the model takes [1 or more, 3, {height}, {width}]")
     # torch warns of an array it could not write to, such as a slice of a read-only memory map.
     return np.require(images, requirements=["C", "W"])
+
+
+def checked_threads(threads: int) -> int:
+    """Return ``threads``.
+
+    Raises:
+        InvalidValue: below 1 or above 1024.
+    """
+    if not 1 <= threads <= _MOST_THREADS:
+        raise InvalidValue(f"threads is {threads}; it must be 1 to {_MOST_THREADS}")
+    return threads

@@ -28,15 +28,15 @@ class LiteEngine:
 
     def available(self) -> Availability:
         """Whether this PyTorch has the lite interpreter and XNNPACK; else how to get one."""
-        from vitlet.engines.mobile_optimizer import optimizer_availability
+        from vitlet.engines.mobile.optimizer import optimizer_availability
 
         try:
             import torch.jit.mobile  # noqa: F401
         except ImportError as error:
             return Availability(
                 False,
-                f"this PyTorch has no lite interpreter ({error}); pin torch 2.12.1, or use the torchscript engine, "
-                "or ExecuTorch, the successor of PyTorch Mobile",
+                f"this PyTorch has no lite interpreter ({error}); pin torch 2.12.1, or use the executorch engine, "
+                "the successor of PyTorch Mobile, or the torchscript engine",
             )
         return optimizer_availability()
 
@@ -60,9 +60,9 @@ class LiteEngine:
                 cannot be scripted, traced or optimised.
             NotWritable: the file cannot be written.
         """
-        from vitlet.engines.mobile_optimizer import optimized_classifier
-        from vitlet.engines.torchscript_archive import extra_files
-        from vitlet.engines.torchscript_program import without_deprecations
+        from vitlet.engines.mobile.optimizer import optimized_classifier
+        from vitlet.engines.torchscript.archive import extra_files
+        from vitlet.engines.torchscript.program import without_deprecations
         from vitlet.whole_file import write_whole
 
         require_variant(self, precision, calibration, device)
@@ -87,19 +87,19 @@ class LiteEngine:
         self._require()
         from torch.jit.mobile import _load_for_lite_interpreter
 
-        from vitlet.engines.torchscript_session import open_with
+        from vitlet.engines.torchscript.session import open_with
 
         return open_with(_load_for_lite_interpreter, artifact, threads)
 
     def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
         """What PyTorch's profiler saw of a few runs."""
-        from vitlet.engines.torch_profile import explain_session
+        from vitlet.engines.torch.profile import explain_session
 
         return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""
-        from vitlet.engines.torchscript_session import warm_torchscript
+        from vitlet.engines.torchscript.session import warm_torchscript
 
         self.available()
         warm_torchscript()

@@ -27,14 +27,15 @@ _KEYS = ("vitlet_architecture", "vitlet_image_spec", "vitlet_labels")
 
 
 def save_checkpoint(
-    classifier: Classifier, path: str | Path, *, dtype: Literal["float32", "float16"] = "float32"
+    classifier: Classifier, path: str | Path, *, dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 ) -> Path:
-    """Write ``classifier`` as one safetensors file and return its path; "float16" halves the size.
+    """Write ``classifier`` as one safetensors file and return its path; "float16" and
+    "bfloat16" halve the size.
 
     A file that is already there is replaced only once the new one is complete.
 
     Raises:
-        InvalidValue: the weights do not fit half precision, or ``dtype`` is neither of the two.
+        InvalidValue: the weights do not fit half precision, or ``dtype`` is none of the three.
         NotWritable: no such folder, no permission, no space.
     """
     from safetensors import SafetensorError
@@ -89,9 +90,9 @@ def _metadata(classifier: Classifier) -> dict[str, str]:
 def _to_store(classifier: Classifier, dtype: str) -> dict[str, Tensor]:
     import torch
 
-    kinds = {"float32": torch.float32, "float16": torch.float16}
+    kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     if dtype not in kinds:
-        raise InvalidValue(f"dtype is {dtype!r}; a checkpoint is stored as 'float32' or 'float16'")
+        raise InvalidValue(f"dtype is {dtype!r}; a checkpoint is stored as 'float32', 'float16' or 'bfloat16'")
     state = {}
     for name, tensor in classifier.module.state_dict().items():
         stored = tensor.detach().cpu().to(kinds[dtype]) if tensor.is_floating_point() else tensor.detach().cpu()

@@ -29,7 +29,7 @@ class MobileEngine:
 
     def available(self) -> Availability:
         """Whether this PyTorch was built with XNNPACK; else how to get one."""
-        from vitlet.engines.mobile_optimizer import optimizer_availability
+        from vitlet.engines.mobile.optimizer import optimizer_availability
 
         return optimizer_availability()
 
@@ -56,9 +56,9 @@ class MobileEngine:
         require_variant(self, precision, calibration, device)
         import torch
 
-        from vitlet.engines.mobile_optimizer import optimized_classifier
-        from vitlet.engines.torchscript_archive import extra_files
-        from vitlet.engines.torchscript_program import without_deprecations
+        from vitlet.engines.mobile.optimizer import optimized_classifier
+        from vitlet.engines.torchscript.archive import extra_files
+        from vitlet.engines.torchscript.program import without_deprecations
         from vitlet.whole_file import write_whole
 
         optimized, note = optimized_classifier(classifier, precision)
@@ -77,22 +77,22 @@ class MobileEngine:
             ModelUnreadable: it is damaged, not vitlet's, or another artifact.
             Unsupported: this PyTorch has no XNNPACK or this machine no such kernels.
         """
-        from vitlet.engines.mobile_optimizer import require_optimizer
-        from vitlet.engines.torchscript_session import open_torchscript
+        from vitlet.engines.mobile.optimizer import require_optimizer
+        from vitlet.engines.torchscript.session import open_torchscript
 
         require_optimizer()
         return open_torchscript(artifact, threads)
 
     def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
         """What PyTorch's profiler saw of a few runs."""
-        from vitlet.engines.torch_profile import explain_session
+        from vitlet.engines.torch.profile import explain_session
 
         return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""
-        import vitlet.engines.mobile_optimizer
-        from vitlet.engines.torchscript_session import warm_torchscript
+        import vitlet.engines.mobile.optimizer
+        from vitlet.engines.torchscript.session import warm_torchscript
 
-        vitlet.engines.mobile_optimizer.optimizer_availability()
+        vitlet.engines.mobile.optimizer.optimizer_availability()
         warm_torchscript()

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from vitlet.engines.dynamic_int8 import spend_qnnpack_notice, using_kernels
-from vitlet.engines.threads import checked_threads, using_threads
-from vitlet.engines.torch_session import TorchSession
-from vitlet.engines.torchscript_archive import check_archive
-from vitlet.engines.torchscript_program import one_line, without_deprecations
+from vitlet.engines.inputs import checked_threads
+from vitlet.engines.torch.session import TorchSession
+from vitlet.engines.torch.threads import using_threads
+from vitlet.engines.torchscript.archive import check_archive
+from vitlet.engines.torchscript.dynamic_int8 import spend_qnnpack_notice, using_kernels
+from vitlet.engines.torchscript.program import one_line, without_deprecations
 from vitlet.errors import ModelUnreadable
 from vitlet.records import Artifact
 

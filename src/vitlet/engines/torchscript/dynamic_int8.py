@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitlet.engines.threads import start_pool
-from vitlet.engines.torchscript_program import without_deprecations
+from vitlet.engines.torch.threads import start_pool
+from vitlet.engines.torchscript.program import without_deprecations
 from vitlet.errors import Unsupported
 
 

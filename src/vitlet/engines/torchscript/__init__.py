@@ -67,8 +67,8 @@ class TorchScriptEngine:
         """
         import torch
 
-        from vitlet.engines.torchscript_archive import extra_files
-        from vitlet.engines.torchscript_program import one_line, without_deprecations
+        from vitlet.engines.torchscript.archive import extra_files
+        from vitlet.engines.torchscript.program import one_line, without_deprecations
         from vitlet.whole_file import write_whole
 
         require_variant(self, precision, calibration, device)
@@ -92,19 +92,19 @@ class TorchScriptEngine:
             ModelUnreadable: it is damaged, not vitlet's, or another artifact.
             Unsupported: this machine has no such kernels.
         """
-        from vitlet.engines.torchscript_session import open_torchscript
+        from vitlet.engines.torchscript.session import open_torchscript
 
         return open_torchscript(artifact, threads)
 
     def explain(self, artifact: Artifact, *, threads: int, images: np.ndarray) -> Execution:
         """What PyTorch's profiler saw of a few runs."""
-        from vitlet.engines.torch_profile import explain_session
+        from vitlet.engines.torch.profile import explain_session
 
         return explain_session(self.open(artifact, threads=threads), artifact, images)
 
     def warm_imports(self) -> None:
         """Import all that ``open`` and ``run`` need."""
-        from vitlet.engines.torchscript_session import warm_torchscript
+        from vitlet.engines.torchscript.session import warm_torchscript
 
         warm_torchscript()
 
@@ -115,8 +115,8 @@ def scripted_classifier(classifier: Classifier, precision: Precision) -> tuple[t
     Raises:
         Unsupported: the precision cannot be had here, or the model can neither be scripted nor traced.
     """
-    from vitlet.engines.dynamic_int8 import quantize_linears, spend_qnnpack_notice, using_kernels
-    from vitlet.engines.torchscript_program import evaluation_module, example_images, to_torchscript
+    from vitlet.engines.torchscript.dynamic_int8 import quantize_linears, spend_qnnpack_notice, using_kernels
+    from vitlet.engines.torchscript.program import evaluation_module, example_images, to_torchscript
 
     module = evaluation_module(classifier)
     notes = []

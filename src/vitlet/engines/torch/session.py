@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from vitlet.engines.inputs import checked_images
-from vitlet.engines.threads import using_threads
-from vitlet.engines.torchscript_program import one_line
+from vitlet.engines.torch.threads import using_threads
+from vitlet.engines.torchscript.program import one_line
 from vitlet.errors import InvalidValue, ModelUnreadable
 from vitlet.records import Artifact
 
 
 class TorchSession:
     """Runs ``forward`` (images float32 [batch, 3, height, width] -> logits [batch, classes]) with
-    ``threads`` threads, without gradients. Not shared between threads.
+    ``threads`` threads on the artifact's device, without gradients. Not shared between threads.
     """
 
     def __init__(self, forward: Callable[[Tensor], Tensor], artifact: Artifact, threads: int) -> None:
@@ -38,7 +38,8 @@ class TorchSession:
         ready = checked_images(images, height=self._artifact.height, width=self._artifact.width)
         with using_threads(self._threads), torch.inference_mode():
             try:
-                logits = self._forward(torch.from_numpy(ready))
+                # Copies to a GPU and back; on the CPU the images stay where they are. The copy back waits.
+                logits = self._forward(torch.from_numpy(ready).to(self._artifact.device)).float().cpu()
             except RuntimeError as error:
                 raise ModelUnreadable(
                     f"{self._artifact.path} fails on {len(ready)} images ({one_line(error)}); "

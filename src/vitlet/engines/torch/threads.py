@@ -9,21 +9,6 @@ from functools import cache
 
 import torch
 
-from vitlet.errors import InvalidValue
-
-_MOST = 1024
-
-
-def checked_threads(threads: int) -> int:
-    """Return ``threads``.
-
-    Raises:
-        InvalidValue: below 1 or above 1024.
-    """
-    if not 1 <= threads <= _MOST:
-        raise InvalidValue(f"threads is {threads}; it must be 1 to {_MOST}")
-    return threads
-
 
 class _Running:
     """How many sessions compute at this moment, with how many threads, and what was set before."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from vitlet.engines.dynamic_int8 import using_kernels
 from vitlet.engines.torchscript import scripted_classifier
-from vitlet.engines.torchscript_program import one_line, without_deprecations
+from vitlet.engines.torchscript.dynamic_int8 import using_kernels
+from vitlet.engines.torchscript.program import one_line, without_deprecations
 from vitlet.errors import Unsupported
 from vitlet.records import Availability, Classifier, Precision
 
@@ -30,7 +30,7 @@ def optimizer_availability() -> Availability:
     return Availability(
         False,
         f"PyTorch {torch.__version__} has no XNNPACK, which optimize_for_mobile needs: PyTorch 2.13 dropped it; "
-        "pin torch 2.12.1, or use the torchscript engine, or ExecuTorch, the successor of PyTorch Mobile",
+        "pin torch 2.12.1, or use the executorch engine, the successor of PyTorch Mobile, or the torchscript engine",
     )
 
 
