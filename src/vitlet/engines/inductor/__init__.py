@@ -26,7 +26,7 @@ class InductorEngine:
     a program.
 
     The code takes one image; a larger batch is run image by image. Code for any batch cannot have fp32
-    weights packed ahead for oneDNN, which costs fp32 a tenth or more at batch 1.
+    weights packed ahead for oneDNN.
 
     Measured with DeiT-S at batch 1, one thread of a Zen 4, PyTorch 2.12.1, against the same model in
     plain PyTorch: fp32 0.83 of the time, bf16 0.50, int8-static 0.32, int8-dynamic 0.35. Linear layers

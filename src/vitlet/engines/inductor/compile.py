@@ -94,7 +94,7 @@ def _compile(module: nn.Module, example: Tensor, device: Device, package: Path) 
     from torch._inductor import aoti_compile_and_package
     from torch._inductor import config as settings
 
-    # A batch of any size costs fp32 on the CPU a fifth: its weights are then not packed ahead.
+    # With a batch of any size Inductor does not pack fp32 weights ahead on the CPU.
     shapes = None if device == "cpu" else ({0: torch.export.Dim("batch", min=1, max=1024)},)
     with settings.patch(_SETTINGS):
         program = torch.export.export(module, (example,), dynamic_shapes=shapes)

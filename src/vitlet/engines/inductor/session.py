@@ -22,7 +22,7 @@ from vitlet.records import Artifact
 
 
 def open_package(artifact: Artifact, threads: int) -> TorchSession:
-    """Load a ``.pt2`` that ``inductor_compile`` wrote. **This runs the native code in the file.**
+    """Load a ``.pt2`` that ``inductor.compile`` wrote. **This runs the native code in the file.**
 
     The library is copied to a temporary folder to be loaded, and the folder removed at once: the
     loaded library stays, and nothing is left behind even by a process that is killed.

@@ -35,6 +35,6 @@ def write_int8_linears(engine: str, classifier: Classifier, precision: Precision
 def _quantized(module: nn.Module, example: Tensor) -> nn.Module:
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-    # Its settings for Inductor are process-wide, and for GPUs: they leave the time on a CPU as it is.
+    # Its settings for Inductor are process-wide, and meant for GPUs.
     quantize_(module, Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
     return module
