@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vitlet.engines import engine, engines
+from vitlet.engines import engine
 from vitlet.records import Precision
 
 #: A trace takes long to make; these show the ways that it goes.

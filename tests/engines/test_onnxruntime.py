@@ -132,10 +132,10 @@ def test_ranges_are_those_of_the_calibration_images(runtime, distilled, calibrat
 
 def test_without_vnni(runtime, distilled, images_for, logits_of, relative_error, tmp_path, monkeypatch):
     """7-bit weights where products of 8 would be clipped; and a file with 8 is refused."""
-    monkeypatch.setattr("vitlet.engines.onnx_processor.clips_products", lambda: False)
+    monkeypatch.setattr("vitlet.engines.onnxruntime.processor.clips_products", lambda: False)
     wide = runtime.export(distilled, DYNAMIC, tmp_path / "wide")
-    monkeypatch.setattr("vitlet.engines.onnx_processor.clips_products", lambda: True)
-    monkeypatch.setattr("vitlet.engines.onnx_session.clips_products", lambda: True)
+    monkeypatch.setattr("vitlet.engines.onnxruntime.processor.clips_products", lambda: True)
+    monkeypatch.setattr("vitlet.engines.onnxruntime.session.clips_products", lambda: True)
     narrow = runtime.export(distilled, DYNAMIC, tmp_path / "narrow")
     assert narrow.note.startswith("7-bit weights")
     for artifact, most in ((wide, 127), (narrow, 63)):

@@ -22,8 +22,8 @@ def quantize_dynamically(module: nn.Module, precision: Precision) -> nn.Module:
     each token.
 
     By torchao's layers and not by PT2E, which knows one scale for the whole tensor only: the outlier
-    tokens of a ViT then coarsen all others. A layer whose input is no multiple of 32 gets int8
-    weights in int4-dynamic too.
+    tokens of a ViT then coarsen all others. In int4-dynamic the heads keep int8 weights, whose error
+    goes into the logits as it is; so does a layer whose input is no multiple of 32.
     """
     from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
@@ -32,8 +32,9 @@ def quantize_dynamically(module: nn.Module, precision: Precision) -> nn.Module:
     shared: dict[int, Any] = {id(values): values for values in [*module.parameters(), *module.buffers()]}
     quantized = copy.deepcopy(module, shared)
 
-    def is_grouped(part: nn.Module, _: str) -> bool:
-        return type(part) is nn.Linear and part.in_features % GROUP == 0 and precision.name == "int4-dynamic"
+    def is_grouped(part: nn.Module, name: str) -> bool:
+        fits = type(part) is nn.Linear and part.in_features % GROUP == 0 and "head" not in name
+        return fits and precision.name == "int4-dynamic"
 
     dtypes: Any = torch  # int4 is missing from its type stubs
     int8 = Int8DynamicActivationIntxWeightConfig(weight_dtype=torch.int8, weight_granularity=PerAxis(0))
