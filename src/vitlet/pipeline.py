@@ -17,11 +17,13 @@ import numpy as np
 from vitlet.bundle.read import Bundle
 from vitlet.bundle.write import check_writable, write_bundle
 from vitlet.data.gather import Wanted, gather
+from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
 from vitlet.engines.variants import calibrates, export_one, variants
 from vitlet.errors import ImageError, InvalidValue, NoImages, Unsupported
 from vitlet.measure.damage import changed_images, class_results
 from vitlet.measure.environment import default_threads, environment
+from vitlet.measure.gates import own_fault
 from vitlet.measure.run import MeasureSettings, measure
 from vitlet.measure.run import evaluate as measure_accuracy
 from vitlet.records import (
@@ -96,6 +98,8 @@ def export(
     """
     (variant,) = variants([engine], [precision])
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        if not calibration and classifier.reference == "bundled":
+            calibration = [bundled_images()]
         wanted, calibrated = Wanted(calibration=calibration), calibrates([variant])
         spec, labels = classifier.image_spec, classifier.labels
         _, learned = gather(wanted, spec, labels, Path(scratch), calibrated=calibrated)
@@ -269,25 +273,26 @@ def evaluate(
         wanted = Wanted(data, calibration, limit)
         found = exported_for_evaluation(own, variant, wanted, other, Path(scratch), progress)
         reference, standard_logits = None, Path(scratch) / "standard.npy"
-        if found.standard is not None:
-            measure_accuracy(found.standard, found.images, used, progress, logits_path=standard_logits)
+        if found.standard is not None and found.standard_images is not None:
+            measure_accuracy(found.standard, found.standard_images, used, progress, logits_path=standard_logits)
             reference = np.load(standard_logits, mmap_mode="r", allow_pickle=False)
         path = Path(scratch) / "logits.npy"
         row = measure_accuracy(
             found.artifact, found.images, used, progress, reference_logits=reference, logits_path=path
         )
         logits = np.load(path, mmap_mode="r", allow_pickle=False)
-        own_labels = own.manifest.labels if isinstance(own, Bundle) else own.labels
         truth = found.images.labels
         return Evaluation(
             found.reference,
             environment(used),
             row,
             found.images,
-            labels=own_labels,
+            labels=found.labels,
             classes=class_results(logits, truth, reference),
             changed=() if reference is None else changed_images(logits, truth, reference),
-            standard="" if found.standard is None else f"{found.standard.engine} {found.standard.precision}",
+            standard=found.standard_name,
+            # Another model's logits are no measure of whether this is the same one.
+            fault=own_fault(row) if against is None else "",
         )
 
 

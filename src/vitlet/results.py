@@ -46,7 +46,8 @@ class Evaluation:
     """Accuracy of one model over labelled images: altogether, by class, and which answers changed.
 
     ``labels`` are the model's. ``standard`` names the variant that the answers were compared with;
-    empty if there was none, and then ``changed`` is empty too.
+    empty if there was none, and then ``changed`` is empty too. ``fault`` says by how much the logits are too
+    far off for the same model; empty if they are not.
     """
 
     reference: str
@@ -57,6 +58,7 @@ class Evaluation:
     classes: tuple[ClassResult, ...] = ()
     changed: tuple[ChangedImage, ...] = ()
     standard: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -13,7 +13,6 @@ from typing import TypeAlias
 from vitlet import __version__
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
-from vitlet.data.calibration import Calibration
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.imageset import ImageSet
 from vitlet.engines import engine
@@ -128,12 +127,17 @@ def compared(
 
 @dataclass(frozen=True)
 class ToEvaluate:
-    """An artifact to be judged on ``images``, and the one that its answers are compared with, if any."""
+    """An artifact to be judged on ``images``, and what its answers are compared with, if anything: another
+    artifact on the same images, prepared as that one wants them, and its ``standard_name``.
+    """
 
     reference: str
+    labels: tuple[str, ...]
     artifact: Artifact
-    standard: Artifact | None
     images: ImageSet
+    standard: Artifact | None = None
+    standard_images: ImageSet | None = None
+    standard_name: str = ""
 
 
 def exported_for_evaluation(
@@ -148,7 +152,7 @@ def exported_for_evaluation(
 
     Raises:
         NoImages: no image has a label of the model.
-        InvalidValue: the standard takes other images or has other classes.
+        InvalidValue: the standard has other classes.
     """
     is_model = isinstance(own, Classifier)
     if isinstance(own, Classifier):
@@ -159,34 +163,39 @@ def exported_for_evaluation(
     needed = is_model and calibrates([variant])
     found, learned = gather(wanted, spec, labels, scratch, calibrated=needed, progress=progress)
     images = _labelled(found, labels)
-    if isinstance(own, Classifier):
-        artifact, standard = _with_baseline(own, variant, learned, scratch)
+    standard = None
+    if isinstance(own, Bundle):
+        artifact = own.artifact
+    elif (variant[0].name, variant[1]) == BASELINE:
+        artifact = _baseline(own, scratch / "model")
     else:
-        artifact, standard = own.artifact, None
-    if against is not None:
-        standard = _standard(against, scratch, progress)
-        if (standard.height, standard.width, standard.classes) != (artifact.height, artifact.width, artifact.classes):
-            raise InvalidValue(
-                f"{against} takes {standard.height}x{standard.width} pixels and has {standard.classes} classes, "
-                f"{name} takes {artifact.height}x{artifact.width} and has {artifact.classes}: their answers cannot be "
-                "compared"
-            )
-    return ToEvaluate(name, artifact, standard, images)
+        artifact, standard = export_one(own, variant, scratch / "model", calibration=learned), own
+    job = ToEvaluate(name, labels, artifact, images)
+    other = standard if against is None else against
+    return job if other is None else _with_standard(job, other, wanted, scratch, progress)
 
 
-def _with_baseline(
-    classifier: Classifier, variant: Variant, learned: Calibration | None, scratch: Path
-) -> tuple[Artifact, Artifact | None]:
-    standard = _baseline(classifier, scratch / "standard")
-    if (variant[0].name, variant[1]) == BASELINE:
-        return standard, None
-    return export_one(classifier, variant, scratch / "model", calibration=learned), standard
-
-
-def _standard(model: Classifier | Bundle | str, scratch: Path, progress: ProgressCallback) -> Artifact:
-    if isinstance(model, Bundle):
-        return model.artifact
-    return _baseline(loaded(model, progress), scratch / "against")
+def _with_standard(
+    job: ToEvaluate, model: Classifier | Bundle | str, wanted: Wanted, scratch: Path, progress: ProgressCallback
+) -> ToEvaluate:
+    loaded_model = loaded(model, progress) if isinstance(model, str) else model
+    if isinstance(loaded_model, Bundle):
+        manifest = loaded_model.manifest
+        spec, labels, name = manifest.image_spec, manifest.labels, str(loaded_model.path)
+        artifact = loaded_model.artifact
+    else:
+        spec, labels, name = loaded_model.image_spec, loaded_model.labels, loaded_model.reference
+        artifact = _baseline(loaded_model, scratch / "standard")
+    if labels != job.labels:
+        raise InvalidValue(f"{name} has other classes than {job.reference}, so their answers cannot be compared")
+    name = f"{artifact.engine} {artifact.precision}" if name == job.reference else name
+    images: ImageSet | None = job.images
+    if spec != job.images.spec:
+        # The same files, as this model wants to see them.
+        images, _ = gather(wanted, spec, labels, scratch / "against", progress=progress)
+        if images is None or images.names != job.images.names:
+            raise InvalidValue(f"{name} prepares images in another way, and these cannot be read a second time for it")
+    return replace(job, standard=artifact, standard_images=images, standard_name=name)
 
 
 def _baseline(classifier: Classifier, path: Path) -> Artifact:

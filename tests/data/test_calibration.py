@@ -72,7 +72,7 @@ def test_a_set_is_parted_without_overlap(tmp_path, count, wanted, aside):
 def test_a_single_image_serves_for_both_and_says_so(tmp_path):
     calibration, measured = set_aside(image_set(tmp_path, 1), None)
     assert (len(calibration), measured.count) == (1, 1)
-    assert measured.note == "calibrated on the very image that is measured"
+    assert measured.note == "calibrated on the very images that are measured"
 
 
 def test_a_large_set_is_sampled_evenly(tmp_path):

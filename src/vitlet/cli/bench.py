@@ -43,7 +43,7 @@ def bench(
             data=data or [],
             calibration=calibration or [],
             random_weights=random_weights,
-            settings=options.settings(threads, runs, batch, quick),
+            settings=options.settings(threads, runs, batch, quick, explain),
             engine_names=options.names(engines),
             precision_names=options.names(precisions),
             device=device,

@@ -68,6 +68,7 @@ def evaluate(
         model=found.reference,
         skipped=found.images.skipped,
         standard=found.standard or None,
+        fault=found.fault or None,
         classes=class_rows(found),
         changed=changed_rows(found),
     )

@@ -20,6 +20,8 @@ _NAMED = 10
 def print_evaluation(console: Console, found: Evaluation) -> None:
     """Print accuracy, and against the standard: what each class lost and which answers changed."""
     row = found.measurement
+    if found.fault:
+        console.print(Text(f"{row.engine} {row.precision} is not the same model any more: {found.fault}.", style="red"))
     if row.top1 is not None:
         second = f", top-5 {100 * row.top5:.2f} %" if row.top5 is not None else ""
         error = f", calibration error {100 * row.calibration_error:.2f} %" if row.calibration_error is not None else ""

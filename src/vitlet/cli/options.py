@@ -99,9 +99,13 @@ def names(value: str | None) -> list[str]:
     return [] if found == ["all"] else found
 
 
-def settings(threads: int | None, runs: int | None = None, batch: int = 8, quick: bool = False) -> MeasureSettings:
+def settings(
+    threads: int | None, runs: int | None = None, batch: int = 8, quick: bool = False, explain: bool = False
+) -> MeasureSettings:
     """How to measure, from what was typed."""
     from vitlet.measure.environment import default_threads
     from vitlet.measure.settings import MeasureSettings
 
-    return MeasureSettings(threads or default_threads(), runs, throughput_batch=batch, quick=quick)
+    return MeasureSettings(
+        threads or default_threads(), runs, throughput_batch=batch, quick=quick, explain=explain or None
+    )

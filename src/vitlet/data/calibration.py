@@ -67,12 +67,12 @@ def set_aside(images: ImageSet, wanted: int | None) -> tuple[Calibration, ImageS
     """Part a set in two: some images to calibrate with, and the others, which alone are measured.
 
     What is above ``wanted`` goes to calibration; where there is nothing above it, a quarter of the
-    images, but never more than ``ENOUGH``. A set of one image serves for both, and its note says so.
+    images, but never more than ``ENOUGH``. Fewer than 4 images serve for both, and the note says so.
     """
     spare = images.count - (images.count if wanted is None else wanted)
     count = min(ENOUGH, max(spare, images.count // 4))
     if count == 0:
-        note = "; ".join(filter(None, (images.note, "calibrated on the very image that is measured")))
+        note = "; ".join(filter(None, (images.note, "calibrated on the very images that are measured")))
         return calibration_of(images), replace(images, note=note)
     aside = set(np.linspace(0, images.count - 1, count).astype(int).tolist())
     kept = [index for index in range(images.count) if index not in aside]

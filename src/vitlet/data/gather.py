@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vitlet.data.calibration import ENOUGH, Calibration, calibration_of, set_aside
 from vitlet.data.imageset import ImageSet
@@ -55,7 +56,7 @@ def gather(
         return _load(data, spec, labels, directory, wanted.limit, progress), None
     if calibration:
         apart = directory / "calibration"
-        named = _load(calibration, spec, labels, apart, ENOUGH, progress)
+        named = _load(calibration, spec, labels, apart, ENOUGH, progress, split="train")
         images = _load(data, spec, labels, directory, wanted.limit, progress)
         return images, None if named is None else calibration_of(named)
     if not data:
@@ -76,9 +77,10 @@ def _load(
     directory: Path,
     limit: int | None,
     progress: ProgressCallback,
+    split: Literal["train", "test"] = "test",
 ) -> ImageSet | None:
     if not data:
         return None
     if is_named(data):
-        return load_named(data[0], spec, labels, directory, limit=limit, progress=progress)
+        return load_named(data[0], spec, labels, directory, split=split, limit=limit, progress=progress)
     return load_images(data, spec, labels, directory, limit=limit, keep=_KEPT, progress=progress)

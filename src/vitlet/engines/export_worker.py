@@ -12,7 +12,7 @@ from vitlet.engines import Engine, engine
 from vitlet.engines.export_job import Exported, ExportJob, Outcome, status_of
 from vitlet.errors import VitletError
 from vitlet.models.checkpoint import load_checkpoint
-from vitlet.processes.child import Channel, serve
+from vitlet.processes.child import Channel, one_line, serve
 from vitlet.records import Classifier, Precision
 
 
@@ -34,10 +34,8 @@ def _export(runtime: Engine, classifier: Classifier, precision: Precision, job: 
         artifact = runtime.export(classifier, precision, path, calibration=job.calibration, device=job.device)
     except VitletError as error:
         return Outcome(precision, None, status_of(error), str(error))
-    except Exception as error:
-        # Whatever a converter raises; of its many lines the first says what happened.
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        return Outcome(precision, None, "failed", f"{type(error).__name__}: {text}" if text else type(error).__name__)
+    except Exception as error:  # whatever a converter raises
+        return Outcome(precision, None, "failed", one_line(error))
     return Outcome(precision, artifact)
 
 

@@ -26,6 +26,7 @@ from vitlet.records import (
     Status,
     no_progress,
 )
+from vitlet.whole_file import write_whole
 
 Variant: TypeAlias = tuple[Engine, Precision]
 
@@ -104,17 +105,30 @@ def export_one(
         ExportFailed: the exporter crashed, or raised what it should not.
     """
     runtime, precision = variant
+    if not path.parent.is_dir():  # before the work rather than after it
+        raise NotWritable(f"{path} cannot be written: there is no folder {path.parent}; create that folder first")
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         start = engine(BASELINE[0]).export(classifier, BASELINE[1], Path(scratch) / "start")
+        place = Path(scratch) / "export"
+        place.mkdir()
         job = ExportJob(
-            start.path, classifier.reference, runtime.name, (precision,), Path(scratch), calibration, device, path
+            start.path, classifier.reference, runtime.name, (precision,), place, calibration, device, place / path.name
         )
         (outcome,) = _outcomes(runtime, job, lambda tick: None)
-    if outcome.artifact is not None:
-        return outcome.artifact
+        if outcome.artifact is not None:
+            return _moved(outcome.artifact, path.parent)
     if outcome.status == "unsupported":
         raise Unsupported(outcome.reason)
-    raise (NotWritable if outcome.status == "not writable" else ExportFailed)(outcome.reason)
+    if outcome.status == "not writable":
+        raise NotWritable(outcome.reason)
+    raise ExportFailed(f"{runtime.name} {precision} cannot be exported: {outcome.reason}")
+
+
+def _moved(artifact: Artifact, folder: Path) -> Artifact:
+    """Put the files into ``folder``, each whole or not at all: an export that is cut short leaves nothing there."""
+    for file in artifact.files:
+        write_whole(folder / file.name, file.read_bytes())
+    return replace(artifact, path=folder / artifact.path.name)
 
 
 def _outcomes(runtime: Engine, job: ExportJob, on_tick: Callable[[Tick], None]) -> Sequence[Outcome]:

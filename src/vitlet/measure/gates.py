@@ -27,7 +27,7 @@ def failed_gates(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     """For each measurement a clause that says which gate it failed; empty where it passed, or could not
     be tried.
     """
-    own = [_own_fault(m) for m in measurements]
+    own = [own_fault(m) for m in measurements]
     engines = {m.engine: fault for m, fault in zip(measurements, own, strict=True) if fault and m.precision == "fp32"}
     return tuple(
         fault or (f"in fp32 {engines[m.engine]}" if m.status == "ok" and m.engine in engines else "")
@@ -35,7 +35,8 @@ def failed_gates(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     )
 
 
-def _own_fault(m: Measurement) -> str:
+def own_fault(m: Measurement) -> str:
+    """A clause that says by how much a measurement failed its own gate; empty where it passed."""
     limit = tolerance_of(m.precision)
     if m.status != "ok" or m.logits_error is None or m.logits_error <= limit:
         return ""
@@ -43,4 +44,4 @@ def _own_fault(m: Measurement) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share < 0.95 else f"{100 * share:.0f} %"

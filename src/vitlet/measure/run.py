@@ -24,7 +24,15 @@ from vitlet.measure.job import Inputs, Job, Visit
 from vitlet.measure.processes import run_job
 from vitlet.measure.settings import MeasureSettings
 from vitlet.processes.messages import Tick
-from vitlet.records import Artifact, Environment, Measurement, Progress, ProgressCallback, no_progress
+from vitlet.records import (
+    Artifact,
+    Environment,
+    Execution,
+    Measurement,
+    Progress,
+    ProgressCallback,
+    no_progress,
+)
 
 __all__ = ["MeasureSettings", "evaluate", "measure"]
 
@@ -56,12 +64,13 @@ def measure(
         logits_paths = [Path(scratch) / f"{number}.npy" for number in range(len(artifacts))]
         jobs = [_job(artifact, path, images, settings) for artifact, path in zip(artifacts, logits_paths, strict=True)]
         visits = _visit_all(jobs, settings, progress)
+        extras = _extras(jobs, visits, settings, progress)
         if reference_logits is None and isinstance(visits[baseline], list):
             reference_logits = np.load(logits_paths[baseline], mmap_mode="r", allow_pickle=False)
         here = environment(settings.threads)
         return tuple(
-            _measurement(job, found, images, settings, reference_logits, here)
-            for job, found in zip(jobs, visits, strict=True)
+            _with_extras(_measurement(job, found, images, settings, reference_logits, here), extra)
+            for job, found, extra in zip(jobs, visits, extras, strict=True)
         )
 
 
@@ -126,7 +135,7 @@ def _check_fit(
 
 
 def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, settings: MeasureSettings) -> Job:
-    """The first visit to an artifact, which alone computes logits and throughput, and explains."""
+    """The first visit to an artifact, which alone computes logits and throughput."""
     if images is None:
         inputs = Inputs(random_count=settings.random_inputs, seed=settings.seed)
     else:
@@ -138,8 +147,6 @@ def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, setting
         inputs=inputs,
         timing=settings.timing,
         throughput_batch=settings.throughput_batch or None,
-        streams=settings.streams or None,
-        explain=settings.explain,
         logits_path=logits_path,
     )
 
@@ -158,7 +165,7 @@ def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: Progres
             job, so_far = jobs[number], found[number]
             if isinstance(so_far, list):
                 if round_ > 0:
-                    job = replace(job, throughput_batch=None, streams=None, explain=False, logits_path=None)
+                    job = replace(job, throughput_batch=None, logits_path=None)
                 where = f"{_name(job.artifact)}, visit {round_ + 1} of {settings.visit_count}"
                 on_tick = _teller(progress, where, done, total)
                 try:
@@ -169,6 +176,50 @@ def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: Progres
             done += 1
     progress(Progress("measure", "done", total, total))
     return found
+
+
+def _extras(
+    jobs: Sequence[Job], found: Sequence[_Found], settings: MeasureSettings, progress: ProgressCallback
+) -> list[tuple[Job, Visit] | None]:
+    """After all timed visits: throughput of several sessions at once, and what the runtime did. Each in a
+    process of its own, whose death costs these two and nothing else.
+    """
+    extras: list[tuple[Job, Visit] | None] = []
+    for number, (job, visits) in enumerate(zip(jobs, found, strict=True)):
+        streams = _streams_that_fit(job.artifact, settings)
+        if not isinstance(visits, list) or not (streams or settings.explain):
+            extras.append(None)
+            continue
+        extra = replace(
+            job, timing=None, throughput_batch=None, logits_path=None, streams=streams, explain=bool(settings.explain)
+        )
+        on_tick = _teller(progress, _name(job.artifact), number, len(jobs))
+        try:
+            extras.append((extra, run_job(extra, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)))
+        except (Unsupported, MeasurementFailed) as error:
+            told = Execution((), "nothing is known", notes=(f"The runtime does not tell what it did ({error}).",))
+            extras.append((extra, Visit(0.0, 0.0, execution=told)))
+    return extras
+
+
+def _streams_that_fit(artifact: Artifact, settings: MeasureSettings) -> int | None:
+    """The sessions at once, if they take no more than half of the memory (each at twice its file)."""
+    streams = settings.streams or 0
+    needed = 2 * artifact.size_bytes * streams
+    return streams if streams and needed < environment(settings.threads).memory_bytes / 2 else None
+
+
+def _with_extras(row: Measurement, extra: tuple[Job, Visit] | None) -> Measurement:
+    if extra is None or row.status != "ok":
+        return row
+    job, visit = extra
+    per_s = visit.streams_images_per_s
+    return replace(
+        row,
+        streams_images_per_s=per_s,
+        streams=job.streams if per_s is not None else None,
+        execution=visit.execution,
+    )
 
 
 def _teller(progress: ProgressCallback, where: str, done: int, total: int) -> Callable[[Tick], None]:
@@ -205,8 +256,7 @@ def _measurement(
     if isinstance(found, MeasurementFailed):
         return replace(row, reason=str(found))
     peaks = [visit.peak_memory_bytes for visit in found if visit.peak_memory_bytes is not None]
-    first = found[0]
-    per_s, streams_per_s = first.throughput_images_per_s, first.streams_images_per_s
+    per_s = found[0].throughput_images_per_s
     row = replace(
         row,
         status="ok",
@@ -217,10 +267,7 @@ def _measurement(
         first_ms=median(visit.first_ms for visit in found),
         throughput_images_per_s=per_s,
         throughput_batch=job.throughput_batch if per_s is not None else None,
-        streams_images_per_s=streams_per_s,
-        streams=job.streams if streams_per_s is not None else None,
         end_to_end_samples_ms=tuple(sample for visit in found for sample in visit.end_to_end_ms),
-        execution=first.execution,
     )
     return _with_answers(row, job, images, reference)
 

@@ -77,7 +77,7 @@ def _slower(judged: Sequence[Judged], standard: Judged) -> Iterator[str]:
 
 def _advice(measurement: Measurement) -> str:
     here = measurement.environment
-    if here is None or not measurement.precision.startswith("int8"):
+    if here is None or not measurement.precision.startswith(("int8-dynamic", "int8-static")):
         return ""
     machine = here.architecture.lower()
     if "qnnpack" in measurement.precision and machine not in _ARM:

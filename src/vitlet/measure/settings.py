@@ -22,7 +22,8 @@ class MeasureSettings:
     (default 64, the fewest from which p90 can be told; a fast model gets more). ``visits`` are the
     processes per variant (default 2). ``throughput_batch`` is the images per batch for
     throughput, 0 for none; ``streams`` the sessions at once for it, each with one thread (default: as
-    many as ``threads``, none if that is 1). ``explain`` asks every runtime what it really did.
+    many as ``threads``, none if that is 1). ``explain`` asks every runtime what it really did (default:
+    unless ``quick``).
     ``random_inputs`` drawn from ``seed`` stand in where there are no
     images. ``silence_limit_s`` without a sign of life is a failure. ``quick`` is for people in a
     hurry: 16 runs in one visit, and the record is marked so.
@@ -33,7 +34,7 @@ class MeasureSettings:
     visits: int | None = None
     throughput_batch: int = 8
     streams: int | None = None
-    explain: bool = True
+    explain: bool | None = None
     random_inputs: int = 16
     seed: int = 0
     silence_limit_s: float = 600.0
@@ -51,6 +52,8 @@ class MeasureSettings:
             raise InvalidValue(f"throughput_batch is {self.throughput_batch}; it must be 0 (none) to 4096")
         if self.streams is None:
             object.__setattr__(self, "streams", 0 if self.quick or self.threads < 2 else self.threads)
+        if self.explain is None:
+            object.__setattr__(self, "explain", not self.quick)
         if not 0 <= (self.streams or 0) <= 256:
             raise InvalidValue(f"streams is {self.streams}; it must be 0 (none) to 256")
         if not 8 <= self.random_inputs <= 4096:

@@ -17,7 +17,7 @@ from vitlet.measure.job import Job, Timing, Visit
 from vitlet.measure.memory import peak_bytes, reset_peak
 from vitlet.measure.streams import streams_per_s
 from vitlet.measure.timing import throughput, time_end_to_end, time_runs, warm_up
-from vitlet.processes.child import Channel, serve
+from vitlet.processes.child import Channel, one_line, serve
 from vitlet.records import Artifact, Execution
 
 #: Seconds between two signs of life while logits are computed. Nothing is sent while timing: the
@@ -133,19 +133,19 @@ def _streams(runtime: Engine, job: Job, images: list[np.ndarray], channel: Chann
     channel.tick(f"{job.streams} streams")
     try:
         return streams_per_s(runtime, job.artifact, job.streams, images)
-    except VitletError:
+    except Exception:  # of any runtime, in any thread: the other figures stand all the same
         return None
 
 
 def _execution(runtime: Engine, job: Job, images: list[np.ndarray], channel: Channel) -> Execution | None:
-    """What the runtime really did; ``None`` if not asked for, or if it does not tell."""
+    """What the runtime really did; ``None`` if not asked for. Where it does not tell, a note says why."""
     if not job.explain:
         return None
     channel.tick("explaining")
     try:
         return runtime.explain(job.artifact, threads=job.threads, images=images[0])
-    except VitletError:
-        return None
+    except Exception as error:  # it reads what runtimes print for people, which changes with their versions
+        return Execution((), "nothing is known", notes=(f"The runtime does not tell what it did ({one_line(error)}).",))
 
 
 def _write_logits(session: Session, job: Job, channel: Channel) -> None:

@@ -63,9 +63,13 @@ def serve(kind: type[_Job], do: Callable[[_Job, Channel], object]) -> None:
     except VitletError as error:
         channel.fail(Failure(str(error)))
     except Exception as error:
-        # Whatever a runtime raises; of its many lines the first says what happened.
-        text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        channel.fail(Failure(f"{type(error).__name__}: {text}" if text else type(error).__name__))
+        channel.fail(Failure(one_line(error)))
+
+
+def one_line(error: BaseException) -> str:
+    """What a runtime raised, in a line; of its many lines the first says what happened."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _private_channel() -> tuple[int, BinaryIO]:
