@@ -44,6 +44,25 @@ def test_another_model_shows_every_change(vitlet, few_images):
     assert "No class has another number of right answers." in finished.stderr
 
 
+def test_a_standard_sees_the_images_as_it_wants_them(few_images, tmp_path):
+    """The same weights behind another normalisation answer otherwise; and other classes are refused."""
+    from dataclasses import replace
+
+    import vitlet
+    from vitlet.errors import InvalidValue
+
+    model = vitlet.load("bundled")
+    other = replace(model, image_spec=replace(model.image_spec, mean=(0.9, 0.9, 0.9)), reference="other")
+    found = vitlet.evaluate(model, data=[few_images], against=other)
+    alone = vitlet.evaluate(other, data=[few_images])
+    assert found.standard == "other"
+    assert found.measurement.logits_error > 0.01
+    assert sum(one.standard_right for one in found.classes) == sum(one.right for one in alone.classes)
+    renamed = replace(model, labels=tuple(f"class {i}" for i in range(10)), reference="renamed")
+    with pytest.raises(InvalidValue, match="renamed has other classes than bundled"):
+        vitlet.evaluate(model, data=[few_images], against=renamed)
+
+
 def test_models_that_cannot_be_compared_are_refused(vitlet, few_images, tmp_path):
     finished = vitlet("eval", "bundled", "--data", few_images, "--against", tmp_path / "nothing")
     assert finished.returncode == 1

@@ -32,7 +32,9 @@ class ShamEngine:
         raise NotImplementedError
 
     def explain(self, artifact, *, threads, images):
-        raise Unsupported("it has nothing to tell")
+        if json.loads(artifact.path.read_text()).get("dies_explaining"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        raise KeyError("no such counter")
 
     def warm_imports(self):
         pass

@@ -33,9 +33,10 @@ def test_full_protocol(sham, log):
     assert row.environment == environment(1)
     assert not row.quick
     # Batches, and answers with them, are for the first visit alone.
-    assert [entry["largest_batch"] for entry in log("close")] == [4, 1]
-    # Both visits ran for a second before the first timed run.
-    first, second = (entry["runs"] for entry in log("close"))
+    assert [entry["largest_batch"] for entry in log("close")] == [4, 1, 1]
+    # Both visits ran for a second before the first timed run; the third only asks what the runtime did.
+    first, second, third = (entry["runs"] for entry in log("close"))
+    assert third == 1
     timed = latency.n // 2
     assert first - timed > 100
     assert second - timed > 100
@@ -55,6 +56,29 @@ def test_variants_are_visited_forwards_then_backwards_each_in_a_fresh_process(sh
     assert [step.done for step in seen] == sorted(step.done for step in seen)
     assert (seen[-1].done, seen[-1].total) == (6, 6)
     assert any(step.detail == "sham fp32, visit 2 of 2: timing" for step in seen)
+
+
+def test_what_a_runtime_did_is_asked_apart_and_costs_no_row(sham):
+    """It raises, or takes its process with it: the timed figures stand, and a note says why nothing is known."""
+    settings = replace(QUICK, explain=True, streams=2)
+    seen = []
+    rows = measure([sham("a"), sham("b", dies_explaining=True)], None, settings, seen.append)
+    assert [row.status for row in rows] == ["ok", "ok"]
+    assert all(row.latency_samples_ms for row in rows)
+    assert rows[0].execution.notes == ("The runtime does not tell what it did (KeyError: 'no such counter').",)
+    assert rows[0].streams == 2
+    assert rows[0].streams_images_per_s > 0
+    assert "killed by SIGSEGV" in rows[1].execution.notes[0]
+    assert rows[1].streams is None
+    assert (seen[-1].done, seen[-1].total) == (6, 6)
+    assert [step.done for step in seen] == sorted(step.done for step in seen)
+
+
+def test_streams_that_would_not_fit_are_not_tried(sham):
+    settings = replace(QUICK, explain=False, streams=2)
+    huge = replace(sham(), size_bytes=environment(1).memory_bytes)
+    (row,) = measure([huge], None, settings)
+    assert (row.status, row.streams_images_per_s) == ("ok", None)
 
 
 def test_a_failing_variant_is_a_row_and_the_others_go_on(sham, log):

@@ -157,7 +157,7 @@ _Found = list[Visit] | Unsupported | MeasurementFailed
 def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: ProgressCallback) -> list[_Found]:
     """Visit all forwards, then all backwards, and so on; one that fails is not visited again."""
     found: list[_Found] = [[] for _ in jobs]
-    total = len(jobs) * settings.visit_count
+    total = _steps(jobs, settings)
     done = 0
     for round_ in range(settings.visit_count):
         order = range(len(jobs)) if round_ % 2 == 0 else reversed(range(len(jobs)))
@@ -174,8 +174,16 @@ def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: Progres
                 except (Unsupported, MeasurementFailed) as error:
                     found[number] = error
             done += 1
-    progress(Progress("measure", "done", total, total))
     return found
+
+
+def _steps(jobs: Sequence[Job], settings: MeasureSettings) -> int:
+    """Processes that measuring all of them takes, if none fails."""
+    return len(jobs) * (settings.visit_count + _has_extras(settings))
+
+
+def _has_extras(settings: MeasureSettings) -> bool:
+    return bool(settings.streams or settings.explain)
 
 
 def _extras(
@@ -185,6 +193,7 @@ def _extras(
     process of its own, whose death costs these two and nothing else.
     """
     extras: list[tuple[Job, Visit] | None] = []
+    total = _steps(jobs, settings)
     for number, (job, visits) in enumerate(zip(jobs, found, strict=True)):
         streams = _streams_that_fit(job.artifact, settings)
         if not isinstance(visits, list) or not (streams or settings.explain):
@@ -193,12 +202,13 @@ def _extras(
         extra = replace(
             job, timing=None, throughput_batch=None, logits_path=None, streams=streams, explain=bool(settings.explain)
         )
-        on_tick = _teller(progress, _name(job.artifact), number, len(jobs))
+        on_tick = _teller(progress, _name(job.artifact), total - len(jobs) + number, total)
         try:
             extras.append((extra, run_job(extra, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)))
         except (Unsupported, MeasurementFailed) as error:
             told = Execution((), "nothing is known", notes=(f"The runtime does not tell what it did ({error}).",))
             extras.append((extra, Visit(0.0, 0.0, execution=told)))
+    progress(Progress("measure", "done", total, total))
     return extras
 
 
