@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
+# The longest first.
+ROOMS  := engines $(filter-out engines,$(notdir $(patsubst %/,%,$(wildcard tests/[a-z]*/))))
 
 .PHONY: help setup demo test lint format notebook clean
 
@@ -21,9 +23,12 @@ demo: $(STAMP)   ## the main job on the bundled model and images: out/demo.vitle
 	@mkdir -p out
 	$(BIN)/vitlet demo --out out/demo.vitlet --overwrite
 
-test: $(STAMP)   ## all tests
+test: $(STAMP)   ## all tests, two rooms at a time
 	@# A process for each room: PyTorch's thread pools and other process-wide state do not leak between them.
-	@for room in tests/[a-z]*/; do echo "$$room"; $(BIN)/python -m pytest --quiet $$room || exit 1; done
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(ROOMS:%=test-%)
+
+test-%: $(STAMP)
+	@echo "tests/$*"; $(BIN)/python -m pytest --quiet tests/$*
 
 lint: $(STAMP)   ## style, types, and that each room imports only from rooms above it
 	$(BIN)/ruff check .

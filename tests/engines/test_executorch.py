@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from vitlet.engines import engine
 from vitlet.errors import ModelUnreadable, Unsupported
-from vitlet.records import Precision, VitArchitecture
+from vitlet.records import Precision, TimmArchitecture, VitArchitecture
 
 pytest.importorskip("executorch")
 
@@ -44,7 +45,8 @@ def test_whole_model_is_one_xnnpack_graph(runtime, name, exported, distilled, im
     kind = "fp32" if name == "fp32" else name[:4]
     # 2 means for each LayerNorm stay fp32 in all of them.
     assert found["xnnpack.FullyConnected", "fp32"] == (28 if name == "fp32" else 14)
-    assert found["xnnpack.FullyConnected", kind] == (28 if name == "fp32" else 14)
+    # The two heads keep int8 weights.
+    assert found["xnnpack.FullyConnected", kind] == {"fp32": 28, "int4-dynamic": 12}.get(name, 14)
     assert [(f.what, f.done, f.of) for f in execution.fusions] == [
         ("attention", 0, 3),
         ("layer norm", 0, 7),
@@ -108,6 +110,109 @@ print(json.dumps([max(float(abs(found - logits[0]).max()) for found in logits), 
     assert difference < 1e-5
     assert heavy == []
     assert done.stderr == ""
+
+
+def test_attention_masks_are_kept(runtime, make_classifier, images_for, logits_of, relative_error, tmp_path):
+    """BEiT gives each attention its relative positions as ``attn_mask=``."""
+    options = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    classifier = make_classifier(
+        TimmArchitecture("beit_base_patch16_224", classes=5, image_height=32, image_width=32, options=options)
+    )
+    generator = torch.Generator().manual_seed(5)
+    for name, values in classifier.module.named_parameters():
+        if "relative_position_bias_table" in name or "gamma" in name:  # untrained they do nothing
+            torch.nn.init.normal_(values, generator=generator)
+    images = images_for(classifier, 2)
+    found = runtime.open(runtime.export(classifier, FP32, tmp_path / "beit"), threads=1).run(images)
+    assert relative_error(found, logits_of(classifier, images)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"attn_mask": torch.randn(1, 4, 5, 5)},
+        {"attn_mask": torch.randn(5, 5)},
+        {"attn_mask": torch.ones(5, 5, dtype=torch.bool).tril()},
+        {"is_causal": True},
+        {"scale": 0.1},
+        {"dropout_p": 0.0, "enable_gqa": True},
+    ],
+    ids=str,
+)
+def test_rewritten_attention_is_pytorchs(more):
+    from vitlet.engines.executorch.program import XnnpackOperators
+
+    attend = torch.nn.functional.scaled_dot_product_attention
+    heads = 2 if "enable_gqa" in more else 4
+    query, key = torch.randn(2, 4, 5, 8), torch.randn(2, heads, 5, 8)
+    with XnnpackOperators(torch.nn.Identity()):
+        found = attend(query, key, key, **more)
+    torch.testing.assert_close(found, attend(query, key, key, **more))
+
+
+def test_wrong_rewrite_is_noticed(runtime, distilled, monkeypatch, tmp_path):
+    monkeypatch.setattr("vitlet.engines.executorch.program._gelu", lambda x, approximate="none": x)
+    with pytest.raises(Unsupported, match=r"rewritten form of test:vit answers wrongly; use the torch engine"):
+        runtime.export(distilled, FP32, tmp_path / "model")
+
+
+def test_int4_scales_beat_those_of_the_range():
+    from vitlet.engines.executorch.quantize import GROUP, _int4_scales
+
+    weight = torch.randn(16, 4 * GROUP, generator=torch.Generator().manual_seed(0))
+    weight[0, :GROUP] = 0
+    groups = weight.reshape(16, 4, GROUP)
+
+    def error(scales):
+        steps = scales.unsqueeze(-1)
+        return ((groups / steps).round().clamp(-8, 7) * steps - groups).norm()
+
+    scales = _int4_scales(weight)
+    torch.testing.assert_close(scales, scales.bfloat16().float(), rtol=0, atol=0)
+    assert (scales > 0).all()
+    assert error(scales) < 0.95 * error((groups.abs().amax(-1) / 7.5).clamp_min(1e-8))
+
+
+def test_model_without_linears_is_refused_and_few_are_noted():
+    from vitlet.engines.executorch.quantize import quantize_dynamically
+
+    convolution = torch.nn.Conv2d(3, 30, 4)  # 1,470 weights
+    for name in ("int8-dynamic", "int4-dynamic"):
+        with pytest.raises(Unsupported, match="no Linear layer that could be quantized; use fp32"):
+            quantize_dynamically(torch.nn.Sequential(convolution), Precision(name))
+    few = torch.nn.Sequential(convolution, torch.nn.Linear(32, 10))
+    _, note = quantize_dynamically(few, Precision("int8-dynamic"))
+    assert note == "only 18% of the weights are int8: the others are not in Linear layers"
+    assert quantize_dynamically(few[1:], Precision("int8-dynamic"))[1] == ""
+
+
+def test_sessions_of_other_threads_never_lose_their_pool(runtime, exported, fresh_process):
+    """Python threads that open and run with different numbers of threads at the same time."""
+    code = """
+import threading
+import numpy as np
+from vitlet.engines import engine
+from vitlet.records import Artifact, from_json
+artifact = from_json(arguments[0], Artifact)
+images = np.random.default_rng(0).standard_normal((4, 3, 32, 32), dtype=np.float32)
+found = []
+
+def work(threads):
+    for _ in range(20):
+        session = engine("executorch").open(artifact, threads=threads)
+        found.extend(session.run(images) for _ in range(3))
+        session.close()
+
+workers = [threading.Thread(target=work, args=(threads,), daemon=True) for threads in (1, 2, 2, 3)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join(60)
+print(json.dumps([len(found), max(float(abs(logits - found[0]).max()) for logits in found)]))
+"""
+    count, difference = fresh_process(code, exported(runtime, FP32)).answer
+    assert count == 4 * 20 * 3
+    assert difference < 1e-5
 
 
 def test_warm_imports_import_all(runtime, exported, fresh_process):
@@ -185,7 +290,7 @@ def test_damaged_and_foreign_files_never_reach_the_runtime(runtime, exported, tm
 
 def test_missing_package_is_a_sentence(runtime, distilled, monkeypatch, tmp_path):
     monkeypatch.setattr("vitlet.engines.executorch.find_spec", lambda name: None)
-    assert "pip install vitlet[executorch]" in runtime.available().reason
+    assert "pip install 'vitlet[executorch]'" in runtime.available().reason
     with pytest.raises(Unsupported, match=r"pip install vitlet\[executorch\]"):
         runtime.export(distilled, FP32, tmp_path / "model")
 

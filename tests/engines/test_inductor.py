@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sys
+import warnings
+import weakref
 import zipfile
 from dataclasses import replace
 
@@ -37,6 +39,11 @@ def with_record(artifact, folder, **changes):
         return json.dumps(json.loads(content) | changes).encode() if name.endswith("vitlet.json") else content
 
     return rewritten(artifact, folder, change)
+
+
+def record_of(artifact):
+    with zipfile.ZipFile(artifact.path) as archive:
+        return archive.read("model/extra/vitlet.json").decode()
 
 
 @pytest.mark.parametrize(("precision", "limit"), [(FP32, 1e-5), (BF16, 0.02), (STATIC, 0.06), (DYNAMIC, 0.06)])
@@ -222,6 +229,50 @@ with open("/proc/self/maps") as file:
     assert mapped == 0
 
 
+class Calibrating:
+    """Images that may not be kept."""
+
+    def __init__(self, count):
+        self.count = count
+        self.most_alive = 0
+
+    def __iter__(self):
+        alive = []
+        for seed in range(self.count):
+            alive = [image for image in alive if image() is not None]
+            self.most_alive = max(self.most_alive, len(alive))
+            image = np.random.default_rng(seed).standard_normal((1, 3, 16, 16), dtype=np.float32)
+            alive.append(weakref.ref(image))
+            yield image
+
+
+def test_calibration_images_are_read_one_at_a_time():
+    images = Calibrating(8)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4)).eval()
+    _, note = quantized(module, images)
+    assert note == ""
+    assert 0 < images.most_alive <= 2
+
+
+def test_models_with_few_linears_or_none():
+    convolution = torch.nn.Conv2d(3, 8, 16, 16)
+    mixed = torch.nn.Sequential(convolution, torch.nn.Flatten(), torch.nn.Linear(8, 4)).eval()
+    share = 8 * 4 / sum(parameter.numel() for parameter in mixed.parameters())
+    wanted = f"only {share:.0%} of the weights are int8: the others are in layers that stay as they are"
+    assert quantized(mixed, None)[1] == wanted
+    assert quantized(mixed, Calibrating(2))[1] == ""  # there the convolution is quantized, too
+    with pytest.raises(Unsupported, match="no Linear layer that could be quantized; use fp32"):
+        quantized(torch.nn.Sequential(convolution, torch.nn.Flatten()).eval(), None)
+
+
+def quantized(module, calibration):
+    from vitlet.engines.inductor.pt2e import quantized_program
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return quantized_program(module, torch.zeros(1, 3, 16, 16), calibration)
+
+
 def test_without_compiler(distilled, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -236,6 +287,27 @@ def test_without_torchao(distilled, tmp_path, monkeypatch):
         Unsupported, match=r"torchao, which quantizes, is not installed; .* pip install vitlet\[torchao\]"
     ):
         engine("inductor").export(distilled, DYNAMIC, tmp_path / "model")
+
+
+def test_packages_for_another_gpu_are_refused(exported, tmp_path, monkeypatch):
+    artifact = exported(engine("inductor"), FP32)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    assert '"compute_capability":null' in record_of(artifact)
+    for told in ("8.6", None):
+        other = with_record(artifact, tmp_path, device="cuda", compute_capability=told)
+        with pytest.raises(Unsupported, match=f"for a GPU of compute capability {told}, and this one has 9.0; export"):
+            engine("inductor").open(replace(other, device="cuda"), threads=1)
+
+
+@pytest.mark.parametrize("ending", [".so", "metadata.json"])
+def test_changed_records_are_not_run_on_a_gpu(ending, exported, tmp_path):
+    """There PyTorch unpacks the library itself, so all is verified before."""
+    recorded = with_record(exported(engine("inductor"), FP32), tmp_path, device="cuda")
+    (tmp_path / "changed").mkdir()
+    changed = rewritten(recorded, tmp_path / "changed", lambda n, c: c[:-1] + b"?" if n.endswith(ending) else c)
+    with pytest.raises(ModelUnreadable, match="has changed"):
+        engine("inductor").open(replace(changed, device="cuda"), threads=1)
 
 
 def test_gpu(distilled, images_for, logits_of, relative_error, tmp_path):

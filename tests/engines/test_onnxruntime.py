@@ -19,6 +19,7 @@ from vitlet.records import Precision
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+memory_session = pytest.importorskip("vitlet.engines.onnxruntime.run").memory_session
 least_error_range = pytest.importorskip("vitlet.engines.onnxruntime.ranges").least_error_range
 
 FP32, DYNAMIC, STATIC = Precision("fp32"), Precision("int8-dynamic"), Precision("int8-static")
@@ -149,6 +150,46 @@ def test_without_vnni(runtime, distilled, images_for, logits_of, relative_error,
         runtime.open(wide, threads=1)
     images = images_for(distilled, 1)
     assert relative_error(runtime.open(narrow, threads=1).run(images), logits_of(distilled, images)) < 0.1
+
+
+class OverChannels(torch.nn.Module):
+    """A layer norm over the first axis, which ONNX Runtime does not fuse; few or none of its weights are linear."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.rand(3, 32, 32))
+        self.linear = torch.nn.Linear(3, 10) if linear else torch.nn.Identity()
+
+    def forward(self, images):
+        apart = images - images.mean(1, keepdim=True)
+        normal = apart / torch.sqrt((apart * apart).mean(1, keepdim=True) + 1e-6)
+        return self.linear((normal * self.scale).mean((2, 3)))
+
+
+@pytest.mark.parametrize("precision", [DYNAMIC, STATIC, INT4, INT4_DYNAMIC])
+def test_few_or_no_linears_are_told(precision, runtime, distilled, calibration_for, tmp_path):
+    few = replace(distilled, module=OverChannels(linear=True).eval())
+    calibration = calibration_for(distilled)
+    artifact = runtime.export(few, precision, tmp_path / "few", calibration=calibration)
+    assert f"only 1% of the weights are {precision.name[:4]}: the others are not in linear layers" in artifact.note
+    none = replace(distilled, module=OverChannels(linear=False).eval())
+    with pytest.raises(Unsupported, match="the model has no linear layer that could be quantized; use fp32"):
+        runtime.export(none, precision, tmp_path / "none", calibration=calibration)
+    assert not (tmp_path / "none.onnx").exists()
+
+
+def test_layer_norms_in_parts_are_told(runtime, distilled, images_for, tmp_path):
+    plain = replace(distilled, module=OverChannels(linear=True).eval())
+    done = runtime.explain(runtime.export(plain, FP32, tmp_path / "m"), threads=1, images=images_for(distilled, 1))
+    assert [(fusion.what, fusion.done, fusion.of) for fusion in done.fusions] == [("layer norm", 0, 1)]
+    assert "1 of 1 layer norms run as several operators." in done.notes
+
+
+def test_calibration_takes_all_processors_where_none_is_forbidden(runtime, exported, monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    session = memory_session(onnx.load(exported(runtime, FP32).path))
+    assert session.get_session_options().intra_op_num_threads == 3
 
 
 @pytest.mark.parametrize(
@@ -288,11 +329,33 @@ def test_what_cannot_be_had(runtime, distilled, exported, tmp_path, monkeypatch)
         runtime.export(replace(distilled, module=foreign), FP32, tmp_path / "model")
     assert "\n" not in str(caught.value)
     monkeypatch.setattr("vitlet.engines.onnxruntime.find_spec", lambda name: None)
-    assert "pip install vitlet[onnxruntime]" in runtime.available().reason
+    assert "pip install 'vitlet[onnxruntime]'" in runtime.available().reason
     for attempt in (
         lambda: runtime.export(distilled, FP32, tmp_path / "model"),
         lambda: runtime.open(exported(runtime, FP32), threads=1),
     ):
         with pytest.raises(Unsupported, match=r"ONNX Runtime is not installed; install it with: pip install vitlet\["):
             attempt()
+    runtime.warm_imports()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_package(fresh_process, exported, runtime):
+    """What measures an artifact warms the imports first; the reason must still come from ``open``."""
+    code = """
+import importlib.util
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "onnxruntime" else real(name, *rest)
+sys.modules["onnxruntime"] = None
+from vitlet.engines import engine
+from vitlet.errors import Unsupported
+from vitlet.records import Artifact, from_json
+found = engine("onnxruntime")
+found.warm_imports()
+try:
+    found.open(from_json(arguments[0], Artifact), threads=1)
+except Unsupported as error:
+    print(json.dumps(str(error)))
+"""
+    answer = fresh_process(code, exported(runtime, FP32)).answer
+    assert answer == "ONNX Runtime is not installed; install it with: pip install 'vitlet[onnxruntime]'"

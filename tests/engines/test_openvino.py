@@ -108,6 +108,80 @@ def test_explanation(name, arithmetic, made, bundled, images_for):
     assert ("layer norms run as an operator of their own" in notes) == (fusions["layer norm"][0] < 13)
 
 
+@pytest.fixture
+def without_vnni(monkeypatch):
+    monkeypatch.setattr("vitlet.engines.openvino.processor.is_x86", lambda: True)
+    monkeypatch.setattr("vitlet.engines.openvino.processor.clips_products", lambda: True)
+
+
+@pytest.mark.parametrize("name", ["int8-dynamic", "int4-dynamic"])
+def test_dynamic_without_vnni_is_refused(name, made, bundled, images_for, tmp_path, request):
+    """There OpenVINO multiplies in fp32, and says nothing of it."""
+    artifact, runtime = made(name), engine("openvino")
+    request.getfixturevalue("without_vnni")
+    attempts = (
+        lambda: runtime.export(bundled, Precision(name), tmp_path / "model"),
+        lambda: runtime.open(artifact, threads=1),
+        lambda: runtime.explain(artifact, threads=1, images=images_for(bundled, 1)),
+    )
+    for attempt in attempts:
+        with pytest.raises(Unsupported, match=f"OpenVINO computes {name} in fp32 on x86 processors without VNNI"):
+            attempt()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dynamic_was_not_tried_on_arm(bundled, tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(Unsupported, match="was tried on x86 only, and this processor is aarch64; use int8-static"):
+        engine("openvino").export(bundled, Precision("int8-dynamic"), tmp_path / "model")
+
+
+def test_full_range_weights_are_refused_without_vnni(
+    bundled, calibration_for, images_for, logits_of, relative_error, tmp_path, monkeypatch, request
+):
+    runtime, precision, calibration = engine("openvino"), Precision("int8-static"), calibration_for(bundled)
+    monkeypatch.setattr("vitlet.engines.openvino.processor.clips_products", lambda: False)
+    wide = runtime.export(bundled, precision, tmp_path / "wide", calibration=calibration)
+    request.getfixturevalue("without_vnni")
+    with pytest.raises(Unsupported, match=r"wide\.xml was exported for a processor with VNNI .*; export it again here"):
+        runtime.open(wide, threads=1)
+    narrow = runtime.export(bundled, precision, tmp_path / "narrow", calibration=calibration)
+    assert "7-bit weights" in narrow.note
+    assert "7-bit weights" not in wide.note
+    images = images_for(bundled, 2)
+    assert relative_error(runtime.open(narrow, threads=1).run(images), logits_of(bundled, images)) < 0.05
+
+
+class Mixed(torch.nn.Module):
+    """Most of its constants, or all, are read by no operator that is ever quantized."""
+
+    def __init__(self, linear):
+        super().__init__()
+        self.offset = torch.nn.Parameter(torch.rand(3, 64, 64))
+        self.linear = torch.nn.Linear(3, 10) if linear else torch.nn.Identity()
+
+    def forward(self, images):
+        size = images.shape[-2:]
+        return self.linear((images * self.offset[:, : size[0], : size[1]]).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["int8-weights", "int8-static"])
+def test_few_or_no_small_weights_are_told(name, bundled, calibration_for, tmp_path):
+    runtime, calibration = engine("openvino"), calibration_for(bundled)
+    few = replace(bundled, module=Mixed(linear=True).eval())
+    artifact = runtime.export(few, Precision(name), tmp_path / "few", calibration=calibration)
+    assert "only 0% of the weights are int8: NNCF leaves the others" in artifact.note
+    none = replace(bundled, module=Mixed(linear=False).eval())
+    with pytest.raises(Unsupported, match="no layer whose weights NNCF could make small; use fp32"):
+        runtime.export(none, Precision(name), tmp_path / "none", calibration=calibration)
+
+
+def test_fusions_that_the_model_has_not_are_left_out(bundled, images_for, tmp_path):
+    plain = replace(bundled, module=Mixed(linear=True).eval())
+    artifact = engine("openvino").export(plain, Precision("fp32"), tmp_path / "plain")
+    assert engine("openvino").explain(artifact, threads=1, images=images_for(bundled, 1)).fusions == ()
+
+
 def test_attention_in_parts_is_told(classifiers, exported, images_for):
     """timm's Hiera has attentions that OpenVINO does not run as one."""
     traced = exported(engine("openvino"), Precision("fp32"), "traced")

@@ -50,6 +50,17 @@ def test_processor_without_int8_products(name, distilled, tmp_path, monkeypatch)
         engine(name).export(distilled, Precision("int8-dynamic"), tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    ("name", "precision"), [("torch", BF16), ("inductor", FP32), ("torchao", Precision("int8-dynamic"))]
+)
+def test_pytorch_that_does_not_know_the_processor(name, precision, distilled, tmp_path, monkeypatch):
+    """As 2.10 and older: no word of what the processor has not."""
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    with pytest.raises(Unsupported, match="does not tell which instructions this processor has; upgrade PyTorch to"):
+        engine(name).export(distilled, precision, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("precision", [FP32, BF16])
 def test_gpu(precision, exported, distilled, images_for, logits_of, relative_error, tmp_path):
     if not torch.cuda.is_available():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import pytest
 
 from vitlet.engines import engine
+from vitlet.engines.quiet import without_stderr
 from vitlet.engines.torch.operators import arithmetic_of, instance_name, plain_name
 from vitlet.records import Precision
 
@@ -83,6 +87,74 @@ def test_unfused_attention_is_told(exported, distilled, images_for):
     execution = explain_session(TorchSession(forward, artifact, 1), artifact, images_for(distilled, 1))
     assert ("attention", 0, 3) in {(f.what, f.done, f.of) for f in execution.fusions}
     assert "3 attentions are not fused: their scores are written to memory, for softmax to read." in execution.notes
+
+
+def test_operators_that_pytorch_leaves_out(exported, distilled, images_for):
+    """PyTorch records some operators by name and then does not count them."""
+    import torch
+
+    from vitlet.engines.torch.profile import explain_session
+    from vitlet.engines.torch.session import TorchSession
+
+    artifact = exported(engine("torch"), FP32)
+
+    def forward(images):
+        with torch.profiler.record_function("aten::is_leaf"):
+            return distilled.module(images)
+
+    execution = explain_session(TorchSession(forward, artifact, 1), artifact, images_for(distilled, 1))
+    names = {operator.name for operator in execution.operators}
+    assert "aten::addmm" in names
+    assert "aten::is_leaf" not in names
+
+
+def test_silence_in_overlapping_threads(capfd):
+    """The last one out brings standard error back, once."""
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def first():
+        with without_stderr():
+            first_is_in.set()
+            assert second_is_in.wait(10)
+        os.write(2, b"still silent ")
+        first_is_out.set()
+
+    def second():
+        assert first_is_in.wait(10)
+        with without_stderr(), without_stderr():
+            second_is_in.set()
+            assert first_is_out.wait(10)
+        os.write(2, b"heard")
+
+    before = os.fstat(2)
+    lowest_free = os.dup(2)
+    os.close(lowest_free)
+    threads = [threading.Thread(target=run) for run in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert capfd.readouterr() == ("", "heard")
+    assert (os.fstat(2).st_dev, os.fstat(2).st_ino) == (before.st_dev, before.st_ino)
+    left_open = os.dup(2) - lowest_free
+    os.close(lowest_free + left_open)
+    assert left_open == 0
+
+
+def test_silence_where_standard_error_is_closed(fresh_process):
+    code = """
+import os
+from vitlet.engines.quiet import without_stderr
+os.close(2)
+with without_stderr():
+    pass
+try:
+    os.fstat(2)
+    print(json.dumps("open"))
+except OSError:
+    print(json.dumps("closed"))
+"""
+    assert fresh_process(code).answer == "closed"
 
 
 def test_names_of_compiled_code():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+import warnings
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
 from vitlet.engines import engine
 from vitlet.errors import ModelUnreadable, Unsupported
@@ -55,6 +58,24 @@ print(json.dumps(list(logits.shape)))
     assert fresh_process(code, artifact).answer == [2, 10]
 
 
+def test_models_with_few_linears_or_none():
+    from vitlet.engines.torchao.linears import _quantized
+
+    convolution = nn.Conv2d(3, 8, 16, 16)
+    # torchao leaves this kind of linear as it is.
+    left_out = nn.modules.linear.NonDynamicallyQuantizableLinear(8, 8)
+    mixed = nn.Sequential(convolution, nn.Flatten(), left_out, nn.Linear(8, 4)).eval()
+    share = 8 * 4 / sum(parameter.numel() for parameter in mixed.parameters())
+    images = torch.zeros(1, 3, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module, note = _quantized(mixed, images)
+        assert module(images).shape == (1, 4)
+        assert note == f"only {share:.0%} of the weights are int8: the others are in layers that stay as they are"
+        with pytest.raises(Unsupported, match="no Linear layer that could be quantized; use fp32"):
+            _quantized(nn.Sequential(convolution, nn.Flatten(), left_out).eval(), images)
+
+
 def test_package_of_another_engine(artifact):
     with pytest.raises(ModelUnreadable, match="engine 'torchao' instead of 'inductor'"):
         engine("inductor").open(replace(artifact, engine="inductor"), threads=1)
@@ -64,6 +85,6 @@ def test_without_torchao(distilled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     found = engine("torchao").available()
     assert not found.ok
-    assert found.reason == "torchao is not installed; install it with: pip install vitlet[torchao]"
+    assert found.reason == "torchao is not installed; install it with: pip install 'vitlet[torchao]'"
     with pytest.raises(Unsupported, match="is not installed"):
         engine("torchao").export(distilled, DYNAMIC, tmp_path / "model")

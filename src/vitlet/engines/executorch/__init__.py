@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vitlet.data.calibration import Calibration
 
-_INSTALL = "install it with: pip install vitlet[executorch]"
+_INSTALL = "install it with: pip install 'vitlet[executorch]'"
 
 
 class ExecuTorchEngine:
@@ -52,7 +52,7 @@ class ExecuTorchEngine:
 
         Raises:
             Unsupported: ExecuTorch is not installed, the precision is unknown, or the model cannot
-                be exported.
+                be exported or has no Linear layer to quantize.
             InvalidValue: int8-static without calibration.
             NotWritable: the file cannot be written.
         """
@@ -62,8 +62,10 @@ class ExecuTorchEngine:
         from vitlet.whole_file import write_whole
 
         target = with_ending(path, ".pte")
-        write_whole(target, executorch_file(self.name, classifier, precision, calibration))
-        note = calibration.note if calibration is not None and precision.is_calibrated else ""
+        content, note = executorch_file(self.name, classifier, precision, calibration)
+        write_whole(target, content)
+        if calibration is not None and precision.is_calibrated:
+            note = calibration.note
         return describe(self, classifier, precision, target, note)
 
     def open(self, artifact: Artifact, *, threads: int) -> Session:

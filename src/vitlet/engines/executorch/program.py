@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -93,9 +94,12 @@ class XnnpackOperators(TorchFunctionMode):
         }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         rewrite = self._rewrites.get(func)
-        found = NotImplemented if rewrite is None else rewrite(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {})) if found is NotImplemented else found
+        found = NotImplemented
+        if rewrite is not None and _takes(rewrite, args, kwargs):
+            found = rewrite(*args, **kwargs)
+        return func(*args, **kwargs) if found is NotImplemented else found
 
     def _layer_norm(
         self,
@@ -104,7 +108,7 @@ class XnnpackOperators(TorchFunctionMode):
         weight: Tensor | None = None,
         bias: Tensor | None = None,
         eps: float = 1e-5,
-        *_: Any,
+        cudnn_enable: bool = True,
     ) -> Any:
         """XNNPACK has no mean over the last dimension of three; a product with 1/width is one."""
         average = getattr(self._module, f"{_AVERAGE}{shape[0]}", None) if len(shape) == 1 else None
@@ -122,16 +126,37 @@ def is_average(node: torch.fx.Node) -> bool:
     return isinstance(weight, torch.fx.Node) and "val" in weight.meta and weight.meta["val"].shape[:1] == (1,)
 
 
+def _takes(rewrite: Callable[..., Any], args: Any, kwargs: Any) -> bool:
+    """Whether the call fits the rewrite's parameters, which bear PyTorch's names; else PyTorch's own runs."""
+    try:
+        inspect.signature(rewrite).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Any = None, dropout: float = 0.0, causal: bool = False, **more: Any
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Any:
-    if mask is not None or dropout or causal or more.get("enable_gqa") or query.ndim != 4:
+    if dropout_p or is_causal or enable_gqa or query.ndim != 4 or key.shape[:2] != query.shape[:2]:
         return NotImplemented
+    if attn_mask is not None and attn_mask.dtype != query.dtype:
+        return NotImplemented  # a boolean one, whose rows may be all False
     images, heads, tokens, width = query.shape
-    scale = more.get("scale") or 1 / math.sqrt(width)
-    flat = (part.reshape(images * heads, part.shape[2], part.shape[3]) for part in (query * scale, key, value))
-    query, key, value = flat
-    return torch.bmm(torch.bmm(query, key.transpose(1, 2)).softmax(dim=-1), value).reshape(images, heads, tokens, -1)
+    query = query * (1 / math.sqrt(width) if scale is None else scale)
+    query, key, value = (part.reshape(images * heads, *part.shape[2:]) for part in (query, key, value))
+    products = torch.bmm(query, key.transpose(1, 2))
+    if attn_mask is not None:
+        products = products.reshape(images, heads, tokens, -1) + attn_mask
+        products = products.reshape(images * heads, tokens, -1)
+    return torch.bmm(products.softmax(dim=-1), value).reshape(images, heads, tokens, -1)
 
 
 def _gelu(x: Tensor, approximate: str = "none") -> Any:
@@ -152,9 +177,9 @@ def _expand(x: Tensor, *sizes: Any) -> Any:
     return x if same else NotImplemented
 
 
-def _divide(x: Tensor, other: Any, **more: Any) -> Any:
+def _divide(x: Tensor, other: Any) -> Any:
     """An int divisor would become an int64 constant that is converted on every run, outside XNNPACK."""
-    return x / float(other) if type(other) is int and not more else NotImplemented
+    return x / float(other) if type(other) is int else NotImplemented
 
 
 def _item(x: Tensor, key: Any) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
-import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+
+from vitlet.engines.quiet import without_stderr
 
 
 @contextmanager
@@ -15,29 +18,19 @@ def without_runtime_log() -> Iterator[None]:
     """Send standard error to nowhere inside the ``with`` block.
 
     ExecuTorch's runtime writes its log there from C++, with no setting against it: four lines when it
-    is imported, one whenever the number of threads changes, some for a file that it refuses.
+    is imported, one whenever the number of threads changes, some for a file that it refuses. Its
+    Python binding sends some of them to ``sys.stderr``, which in a notebook is no file descriptor.
     """
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.flush()
-    try:
-        kept = os.dup(2)
-    except OSError:  # standard error is closed: nothing to keep clean
+    with without_stderr(), contextlib.redirect_stderr(io.StringIO()):
         yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 @contextmanager
 def without_exporter_notices() -> Iterator[None]:
-    """Keep back the exporter's warnings and logging, and take away the log handler it installs."""
-    root = logging.getLogger()
+    """Keep back the exporter's warnings and logging; take away the log handler that it installs and the
+    environment variables that PyTorch's compiler sets.
+    """
+    root, environment = logging.getLogger(), set(os.environ)
     handlers, level, disabled = list(root.handlers), root.level, logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -49,3 +42,5 @@ def without_exporter_notices() -> Iterator[None]:
         for handler in set(root.handlers) - set(handlers):
             root.removeHandler(handler)
         root.setLevel(level)
+        for name in set(os.environ) - environment:
+            del os.environ[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,23 @@ class _Pool:
 
     A loaded program keeps a pointer to the pool that there was when it was loaded, and making a pool
     of another size frees that one: such a program hangs or crashes when it is run (1.3.1). So each
-    pool has a number, by which a session sees that it must load its program again.
+    pool has a number, by which a session sees that it must load its program again. Only asked for
+    inside ``using_threads``, where nobody runs with another number of threads.
     """
 
     def __init__(self) -> None:
         self._number = 0
+        self._lock = threading.Lock()
 
     def of(self, threads: int) -> int:
         """Make the pool have this many threads, the caller's included; return the pool's number."""
         runtime = load_runtime()
-        if not self._number or runtime._threadpool_get_thread_count() != threads:
-            with without_runtime_log():
-                runtime._unsafe_reset_threadpool(threads)
-            self._number += 1
-        return self._number
+        with self._lock:
+            if not self._number or runtime._threadpool_get_thread_count() != threads:
+                with without_runtime_log():
+                    runtime._unsafe_reset_threadpool(threads)
+                self._number += 1
+            return self._number
 
 
 _POOL = _Pool()
@@ -54,7 +58,7 @@ def load_runtime() -> Any:
             from executorch.extension.pybindings import _portable_lib
     except ImportError as error:
         raise Unsupported(
-            f"ExecuTorch cannot be loaded ({one_line(error)}); install it with: pip install vitlet[executorch]"
+            f"ExecuTorch cannot be loaded ({one_line(error)}); install it with: pip install 'vitlet[executorch]'"
         ) from error
     return _portable_lib
 
@@ -70,7 +74,8 @@ class ExecuTorchSession:
         self._module: Any = None
         self._pool_number = 0
         self._closed = False
-        self._load()
+        with using_threads(threads):
+            self._load()
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """images: float32 [batch, 3, height, width] -> logits: float32 [batch, classes], a
@@ -83,9 +88,9 @@ class ExecuTorchSession:
         if self._closed:
             raise InvalidValue(f"the session of {self._artifact.path} was closed; open the artifact again")
         ready = checked_images(images, height=self._artifact.height, width=self._artifact.width)
-        self._load()
         logits = np.empty((len(ready), self._artifact.classes), np.float32)
         with using_threads(self._threads), torch.inference_mode():
+            self._load()
             for at in range(len(ready)):
                 try:
                     answer = self._module.forward((torch.from_numpy(ready[at : at + 1]),))
@@ -102,6 +107,7 @@ class ExecuTorchSession:
         self._closed = True
 
     def _load(self) -> None:
+        """Load the program, if the pool it knew is gone; inside ``using_threads`` only."""
         number = _POOL.of(self._threads)
         if number == self._pool_number:
             return

@@ -58,7 +58,8 @@ class InductorEngine:
 
         Raises:
             Unsupported: no compiler, torchao missing, a processor without the instructions that the
-                precision is for, int8 on a GPU, or a model that cannot be compiled.
+                precision is for, int8 on a GPU, int8 without a layer to quantize, or a model that cannot be
+                compiled.
             InvalidValue: int8-static without calibration.
             NotWritable: the file cannot be written.
         """
@@ -66,9 +67,10 @@ class InductorEngine:
         from vitlet.engines.inductor.variants import write_variant
 
         target = with_ending(path, ".pt2")
-        write_variant(self.name, classifier, precision, target, calibration, device)
-        note = calibration.note if precision.is_calibrated and calibration is not None else ""
-        return describe(self, classifier, precision, target, note, device=device)
+        notes = [write_variant(self.name, classifier, precision, target, calibration, device)]
+        if precision.is_calibrated and calibration is not None:
+            notes.append(calibration.note)
+        return describe(self, classifier, precision, target, "; ".join(filter(None, notes)), device=device)
 
     def open(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the native code of the file. **This runs it.**
@@ -76,7 +78,7 @@ class InductorEngine:
         Raises:
             ModelNotFound: there is no such file.
             ModelUnreadable: it is damaged, not vitlet's, or another artifact.
-            Unsupported: compiled for another PyTorch, system or processor, or no GPU.
+            Unsupported: compiled for another PyTorch, system, processor or kind of GPU, or no GPU.
         """
         from vitlet.engines.inductor.session import open_package
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import msgspec
 import torch
 
-from vitlet.engines.torch.processor import compiled_for, platform_name
+from vitlet.engines.torch.processor import compiled_for, compute_capability, platform_name, require_device
 from vitlet.errors import ModelNotFound, ModelUnreadable, Unsupported
 from vitlet.records import Artifact, Classifier, Device, Precision
 
@@ -40,7 +40,9 @@ def add_record(package: Path, engine: str, classifier: Classifier, precision: Pr
             **dict(zip(_PARAMETERS, (engine, str(precision), *size, device), strict=True)),
             "torch": _torch_version(),
             "platform": platform_name(),
-            "instructions": compiled_for() if device == "cpu" else (),
+            # What launches a GPU's kernels is native code for the processor, too.
+            "instructions": compiled_for(),
+            "compute_capability": compute_capability() if device == "cuda" else None,
             "sha256": {name: _digest(archive, name) for name in archive.namelist()},
         }
         archive.writestr(_RECORD, msgspec.json.encode(record))
@@ -50,12 +52,12 @@ def check_package(artifact: Artifact) -> str:
     """Check that the file is whole, was written by vitlet, is the one ``artifact`` speaks of, and can
     run here; return the name of the record that holds the native library.
 
-    The library itself is not read: ``copy_record`` verifies it while it copies.
+    For the CPU the library itself is not read: ``copy_record`` verifies it while it copies.
 
     Raises:
         ModelNotFound: there is no such file.
         ModelUnreadable: damaged, foreign, or another artifact.
-        Unsupported: compiled for another PyTorch, system or processor.
+        Unsupported: compiled for another PyTorch, system, processor or kind of GPU, or no GPU.
     """
     path = artifact.path
     if not path.is_file():
@@ -65,7 +67,7 @@ def check_package(artifact: Artifact) -> str:
             written = _read_record(archive)
             library = _library_name(archive)
             if written is not None:
-                _check_hashes(archive, written, skip=library)
+                _check_hashes(archive, written, skip=library if artifact.device == "cpu" else None)
     except (OSError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, OverflowError) as error:
         raise ModelUnreadable(f"{path} is damaged or no package of compiled code ({error}); export it again") from error
     if written is None or library is None:
@@ -149,6 +151,17 @@ def _check_machine(path: Path, written: dict[str, Any]) -> None:
     if missing:
         raise Unsupported(
             f"{path} was compiled for a processor with {', '.join(missing)}, which this one has not; export it here"
+        )
+    if written["device"] == "cuda":
+        _check_gpu(path, str(written.get("compute_capability")))
+
+
+def _check_gpu(path: Path, wanted: str) -> None:
+    require_device("cuda")
+    found = compute_capability()
+    if wanted != found:
+        raise Unsupported(
+            f"{path} was compiled for a GPU of compute capability {wanted}, and this one has {found}; export it here"
         )
 
 

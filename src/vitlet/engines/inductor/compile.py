@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vitlet.engines.inductor.archive import add_record
+from vitlet.engines.torch.processor import compiled_for
 from vitlet.engines.torch.threads import using_threads
 from vitlet.engines.torchscript.program import example_images, one_line
 from vitlet.errors import Unsupported
@@ -51,23 +52,26 @@ def write_package(
     classifier: Classifier,
     precision: Precision,
     device: Device,
-    prepare: Callable[[nn.Module, Tensor], nn.Module] | None = None,
-) -> None:
+    prepare: Callable[[nn.Module, Tensor], tuple[nn.Module, str]] | None = None,
+) -> str:
     """Compile ``module`` (images [batch, 3, height, width] -> logits) and write it whole to ``target``.
 
-    ``prepare`` turns the module, given one example, into what is compiled; it runs inside the
-    temporary folder and silence of the compilation. For the CPU the code takes one image.
+    ``prepare`` turns the module, given one example, into what is compiled, and a note, which is
+    returned; it runs inside the temporary folder and silence of the compilation. For the CPU the code
+    takes one image.
 
     Raises:
-        Unsupported: no compiler, or a model that cannot be exported or compiled.
+        Unsupported: no compiler, a PyTorch that does not know the processor, or a model that cannot be
+            exported or compiled.
         NotWritable: the file cannot be written.
     """
     require_compiler()
+    compiled_for()  # refuses here, and not after the compilation
     with _workshop() as folder, using_threads(max(2, torch.get_num_threads())), torch.no_grad():
         package = folder / "model.pt2"
         try:
             example = example_images(classifier, 1 if device == "cpu" else 2).to(device)
-            ready = module if prepare is None else prepare(module, example)
+            ready, note = (module, "") if prepare is None else prepare(module, example)
             _compile(ready, example, device, package)
         except Unsupported:
             raise
@@ -77,6 +81,7 @@ def write_package(
             ) from error
         add_record(package, engine, classifier, precision, device)
         write_whole(target, package.read_bytes())
+    return note
 
 
 def require_compiler() -> None:

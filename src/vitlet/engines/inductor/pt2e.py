@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitlet.errors import Unsupported
+
+if TYPE_CHECKING:
+    from vitlet.data.calibration import Calibration
 
 
 def require_torchao() -> None:
@@ -20,22 +21,38 @@ def require_torchao() -> None:
         Unsupported: torchao is not installed.
     """
     if find_spec("torchao") is None:
-        raise Unsupported("torchao, which quantizes, is not installed; install it with: pip install vitlet[torchao]")
+        raise Unsupported("torchao, which quantizes, is not installed; install it with: pip install 'vitlet[torchao]'")
 
 
-def quantized_program(module: nn.Module, example: Tensor, images: Iterable[np.ndarray]) -> nn.Module:
-    """Return ``module`` as a graph whose linears multiply int8: weights with a scale for each output
-    channel, activations uint8 with one scale and offset for each tensor.
+def int8_note(int8_weights: int, module: nn.Module) -> str:
+    """What to tell of an export that made so many of ``module``'s weights int8; mostly nothing.
 
-    ``images`` (float32 [1, 3, height, width] each) settle these scales, and those of convolutions;
-    with none of them, each activation of a linear is quantized by its own range as it comes.
+    Raises:
+        Unsupported: there are none.
+    """
+    if int8_weights == 0:
+        raise Unsupported("the model has no Linear layer that could be quantized; use fp32")
+    share = int8_weights / sum(parameter.numel() for parameter in module.parameters())
+    if share >= 0.5:
+        return ""
+    return f"only {share:.0%} of the weights are int8: the others are in layers that stay as they are"
+
+
+def quantized_program(module: nn.Module, example: Tensor, calibration: Calibration | None) -> tuple[nn.Module, str]:
+    """Return ``module`` as a graph whose linears multiply int8 (weights with a scale for each output
+    channel, activations uint8 with one scale and offset for each tensor), and a note.
+
+    The images of ``calibration`` settle these scales, and those of convolutions, and are read one at a
+    time; without, each activation of a linear is quantized by its own range as it comes.
+
+    Raises:
+        Unsupported: the model has no layer to quantize.
     """
     import torchao.quantization.pt2e.quantizer.x86_inductor_quantizer as x86
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    images = tuple(images)
     quantizer = x86.X86InductorQuantizer()
-    if images:
+    if calibration is not None:
         quantizer.set_global(x86.get_default_x86_inductor_quantization_config())
     else:
         # Convolutions would be quantized, and then computed in fp32 all the same.
@@ -43,8 +60,11 @@ def quantized_program(module: nn.Module, example: Tensor, images: Iterable[np.nd
         quantizer.set_function_type_qconfig(linears, x86.get_default_x86_inductor_quantization_config(is_dynamic=True))
     graph = torch.export.export(module, (example,)).module()
     prepared = prepare_pt2e(graph, quantizer)
-    for image in images:
-        prepared(torch.from_numpy(image))
-    if not images:
+    if calibration is None:
         prepared(example)
-    return convert_pt2e(prepared)
+    else:
+        for image in calibration:
+            prepared(torch.from_numpy(image))
+    converted = convert_pt2e(prepared)
+    int8_weights = sum(buffer.numel() for buffer in converted.buffers() if buffer.dtype == torch.int8)
+    return converted, int8_note(int8_weights, module)

@@ -38,8 +38,8 @@ def write_variant(
     target: Path,
     calibration: Calibration | None,
     device: Device,
-) -> None:
-    """Compile the classifier in ``precision`` and write it to ``target``.
+) -> str:
+    """Compile the classifier in ``precision``, write it to ``target`` and return a note on its int8 layers.
 
     Raises:
         Unsupported: it cannot be had here; says why.
@@ -56,11 +56,11 @@ def write_variant(
             raise Unsupported(f"{engine} {precision} is made of kernels for x86 processors; use bf16 on a GPU")
         require_torchao()
         require_int8_dot_product()
-        images = calibration if precision.is_calibrated and calibration is not None else ()
+        images = calibration if precision.is_calibrated else None
 
-        def prepare(module: nn.Module, example: Tensor) -> nn.Module:
+        def prepare(module: nn.Module, example: Tensor) -> tuple[nn.Module, str]:
             return quantized_program(module, example, images)
 
     if device != "cpu":
         module = copy.deepcopy(module).to(device)
-    write_package(module, target, engine, classifier, precision, device, prepare)
+    return write_package(module, target, engine, classifier, precision, device, prepare)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vitlet.data.calibration import Calibration
 
-_INSTALL = "install it with: pip install vitlet[onnxruntime]"
+_INSTALL = "install it with: pip install 'vitlet[onnxruntime]'"
 #: Inputs that share a scale. For int8 products larger blocks are faster (DeiT-S: 128 in 0.82 of the time of 32).
 _INT4_BLOCK = {"int4-weights": 32, "int4-dynamic": 128}
 
@@ -25,16 +25,17 @@ _INT4_BLOCK = {"int4-weights": 32, "int4-dynamic": 128}
 class OnnxRuntimeEngine:
     """fp32, int8 and int4 in an ``.onnx`` with ONNX Runtime's own operators for what a ViT is made of.
 
-    Measured with DeiT-S at batch 1, one thread of an AVX-512 VNNI processor, ONNX Runtime 1.31, fp32 = 1:
-    int8-dynamic 0.38, int8-static 0.38, int4-dynamic 0.73, int4-weights 1.03. The documented path
-    (``torch.onnx.export``, then ``quantize_dynamic`` or ``quantize_static``) takes 1.03, 0.41 and 0.47.
+    Latency of DeiT-S at batch 1, two threads of an AMD EPYC (Zen 5), one run
+    (``benchmarks/results/deit-small.json``), fp32 = 1: int8-static 0.41, int8-dynamic 0.42, int4-dynamic
+    0.73, int4-weights 1.04.
 
-    Left out, since they gain nothing on x86: fp16, whose products are cast to fp32 and back (1.07), bf16, for
-    which the CPU has no MatMul, and int8 weights with fp32 products (1.35). Dynamic ranges are per tensor, and
-    so per batch: at batch sizes above 1 the logits of an image depend a little on its neighbours.
+    Left out, since they gained nothing on x86 with one thread: fp16, whose products are cast to fp32 and
+    back (1.07), bf16, for which the CPU has no MatMul, and int8 weights with fp32 products (1.35). Dynamic
+    ranges are per tensor, and so per batch: at batch sizes above 1 the logits of an image depend a
+    little on its neighbours.
 
     Without VNNI, x86 kernels clip sums of int8 products: there weights get 7 bits, and a file with
-    8 is refused (``onnx_processor``).
+    8 is refused (``processor``).
     """
 
     name = "onnxruntime"
@@ -46,7 +47,7 @@ class OnnxRuntimeEngine:
         return Availability(True)
 
     def precisions(self) -> tuple[Precision, ...]:
-        """fp32, and the three that are smaller; those faster on a CPU come first."""
+        """fp32, and four with small weights."""
         return (
             Precision("fp32"),
             Precision("int8-dynamic"),
@@ -68,7 +69,7 @@ class OnnxRuntimeEngine:
 
         Raises:
             Unsupported: the precision is unknown, a package is missing, or the model cannot be
-                exported or is above 2 GB.
+                exported, is above 2 GB or has no linear to quantize.
             InvalidValue: int8-static without calibration.
             NotWritable: the file cannot be written.
         """
@@ -81,13 +82,13 @@ class OnnxRuntimeEngine:
         from vitlet.whole_file import write_whole
 
         model = to_onnx(classifier, _rewritten if precision.name == "fp32" else _rewritten_for_integers)
-        bits = _quantize(model, precision, calibration)
+        bits, note = (0, "") if precision.name == "fp32" else _quantize(model, precision, calibration)
         architecture = classifier.architecture
         size = (architecture.image_height, architecture.image_width, architecture.classes)
         target = with_ending(path, ".onnx")
         content = sealed(model.SerializeToString(), self.name, precision, *size, weight_bits=bits)
         write_whole(target, content)
-        notes = [calibration.note if precision.is_calibrated and calibration is not None else ""]
+        notes = [calibration.note if precision.is_calibrated and calibration is not None else "", note]
         if bits == 7:
             notes.append("7-bit weights: without VNNI this processor would clip 8-bit products")
         return describe(self, classifier, precision, target, "; ".join(filter(None, notes)))
@@ -114,10 +115,11 @@ class OnnxRuntimeEngine:
         return explain_onnx(artifact, threads, images)
 
     def warm_imports(self) -> None:
-        """Import all that ``open`` and ``run`` need."""
-        import onnxruntime  # noqa: F401
+        """Import all that ``open`` and ``run`` need; nothing where ONNX Runtime is missing."""
+        if self.available().ok:
+            import onnxruntime  # noqa: F401
 
-        import vitlet.engines.onnxruntime.session  # noqa: F401
+            import vitlet.engines.onnxruntime.session  # noqa: F401
 
     def _require(self) -> None:
         found = self.available()
@@ -138,21 +140,30 @@ def _rewritten_for_integers(model: onnx.ModelProto) -> None:
     patches_as_linear(model)
 
 
-def _quantize(model: onnx.ModelProto, precision: Precision, calibration: Calibration | None) -> int:
-    """Quantize ``model`` in place; return the bits of the weights in int8 products by ONNX Runtime, 0 if none."""
+def _quantize(model: onnx.ModelProto, precision: Precision, calibration: Calibration | None) -> tuple[int, str]:
+    """Quantize ``model`` in place; return the bits of the weights in int8 products by ONNX Runtime (0 if
+    there are none), and a note on what stayed fp32.
+    """
     from vitlet.engines.onnxruntime.int4 import int4_weights
     from vitlet.engines.onnxruntime.int8 import dynamic_int8, static_int8
+    from vitlet.engines.onnxruntime.linear import share_in_linears
     from vitlet.engines.onnxruntime.processor import clips_products
     from vitlet.engines.onnxruntime.ranges import learn_ranges
 
     bits = 7 if clips_products() else 8
-    if precision.name == "int8-dynamic":
-        dynamic_int8(model, bits)
-        return bits
+    note = _note(share_in_linears(model), precision)
+    if precision.name in _INT4_BLOCK:
+        int4_weights(model, block=_INT4_BLOCK[precision.name], int8_products=precision.name == "int4-dynamic")
+        return 0, note
     if precision.name == "int8-static":
         assert calibration is not None  # require_variant saw to it
         static_int8(model, bits, learn_ranges(model, calibration))
-        return bits
-    if precision.name in _INT4_BLOCK:
-        int4_weights(model, block=_INT4_BLOCK[precision.name], int8_products=precision.name == "int4-dynamic")
-    return 0
+    else:
+        dynamic_int8(model, bits)
+    return bits, note
+
+
+def _note(share: float, precision: Precision) -> str:
+    if share >= 0.5:
+        return ""
+    return f"only {share:.0%} of the weights are {precision.name[:4]}: the others are not in linear layers"

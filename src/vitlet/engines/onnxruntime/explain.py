@@ -95,13 +95,20 @@ def _arithmetic(kind: str, args: Mapping[str, Any], artifact: Artifact) -> Arith
 
 
 def _fusions(counts: Mapping[str, int]) -> tuple[Fusion, ...]:
-    """What is one operator of how many there are: what is left apart shows by its Softmax or Erf."""
+    """What is one operator of how many there are: what is left apart shows by its Softmax or Erf, or by
+    the two means, difference and root of a layer norm.
+    """
     fused = {
         "attention": (_sum(counts, _ATTENTION), counts.get("Softmax", 0)),
-        "layer norm": (_sum(counts, _LAYER_NORM), 0),
+        "layer norm": (_sum(counts, _LAYER_NORM), _norms_apart(counts)),
         "gelu": (_sum(counts, _GELU), counts.get("Erf", 0)),
     }
     return tuple(Fusion(what, done, done + apart) for what, (done, apart) in fused.items() if done + apart)
+
+
+def _norms_apart(counts: Mapping[str, int]) -> int:
+    """How many layer norms run as several operators."""
+    return min(counts.get("ReduceMean", 0) // 2, counts.get("Sub", 0), counts.get("Sqrt", 0))
 
 
 def _notes(counts: Mapping[str, int], artifact: Artifact) -> tuple[str, ...]:
@@ -125,6 +132,9 @@ def _notes(counts: Mapping[str, int], artifact: Artifact) -> tuple[str, ...]:
         notes.append("The products are int8: weights are unpacked from int4, activations quantized as they come.")
     if counts.get("Softmax"):
         notes.append(f"{counts['Softmax']} attentions are of a form that ONNX Runtime cannot run as one operator.")
+    norms, norms_apart = _sum(counts, _LAYER_NORM), _norms_apart(counts)
+    if norms_apart:
+        notes.append(f"{norms_apart} of {norms + norms_apart} layer norms run as several operators.")
     return tuple(notes)
 
 

@@ -2,7 +2,7 @@
 
 An exporter that leaves the batch open writes every reshape as arithmetic on the shape of some
 tensor: some 400 small operators in DeiT-S, which cost time in each inference and hide the patterns
-that ``onnx_fusion`` looks for. Only the batch is open, so nearly all of them are constants.
+that ``fusion`` looks for. Only the batch is open, so nearly all of them are constants.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from vitlet.engines.onnxruntime.rewrite import CONTRIB, Rewriter, node
 _FP32, _INT8 = 1, 4
 
 
-def int4_weights(model: onnx.ModelProto, *, block: int, int8_products: bool) -> int:
-    """Give every linear int4 weights, one scale for each ``block`` inputs or fewer, in place; return how many."""
+def int4_weights(model: onnx.ModelProto, *, block: int, int8_products: bool) -> None:
+    """Give every linear int4 weights, one scale for each ``block`` inputs or fewer, in place."""
     last = _last_linear(model)
 
     def make(edges: Rewriter, number: int, linear: Linear) -> Sequence[onnx.NodeProto]:
@@ -46,7 +46,7 @@ def int4_weights(model: onnx.ModelProto, *, block: int, int8_products: bool) -> 
             )
         ]
 
-    return len(replace_linears(model, make))
+    replace_linears(model, make)
 
 
 def pack(weight: np.ndarray, bits: int, block: int) -> tuple[np.ndarray, np.ndarray]:

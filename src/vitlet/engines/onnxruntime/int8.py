@@ -21,20 +21,20 @@ from vitlet.engines.onnxruntime.ranges import Range
 from vitlet.engines.onnxruntime.rewrite import CONTRIB, Rewriter, node
 
 
-def dynamic_int8(model: onnx.ModelProto, weight_bits: int) -> int:
-    """Give every linear int8 weights and activations quantized by their own range, in place; return how many."""
+def dynamic_int8(model: onnx.ModelProto, weight_bits: int) -> None:
+    """Give every linear int8 weights and activations quantized by their own range, in place."""
 
     def make(edges: Rewriter, number: int, linear: Linear) -> Sequence[onnx.NodeProto]:
         weight, scale = _quantized(edges, number, linear, weight_bits)
         inputs = [linear.input, weight, scale, "", linear.bias]
         return [node("DynamicQuantizeMatMul", inputs[: 5 if linear.bias else 3], linear.output, domain=CONTRIB)]
 
-    return len(replace_linears(model, make))
+    replace_linears(model, make)
 
 
-def static_int8(model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, Range]) -> int:
+def static_int8(model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, Range]) -> None:
     """Give every linear int8 weights and activations quantized by ``ranges`` (of each linear's
-    input, by name), in place; return how many.
+    input, by name), in place.
     """
     made: dict[str, tuple[str, str, str]] = {}
 
@@ -54,7 +54,7 @@ def static_int8(model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, R
         nodes.append(node("MatMulIntegerToFloat", inputs, linear.output, domain=CONTRIB))
         return nodes
 
-    return len(replace_linears(model, make))
+    replace_linears(model, make)
 
 
 def activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx
 
 from vitlet.engines.onnxruntime.rewrite import Rewriter, attribute, use_contrib
+from vitlet.errors import Unsupported
 
 
 @dataclass(frozen=True)
@@ -30,19 +32,28 @@ def find_linears(edges: Rewriter) -> list[Linear]:
     return [linear for linear in found if linear is not None]
 
 
-def replace_linears(
-    model: onnx.ModelProto, make: Callable[[Rewriter, int, Linear], Sequence[onnx.NodeProto]]
-) -> list[Linear]:
-    """Put the nodes that ``make`` returns for (graph, number, linear) in the place of each linear,
-    in place; return what was replaced.
+def share_in_linears(model: onnx.ModelProto) -> float:
+    """The share, above 0 and up to 1, of the model's float32 constants that are weights of linears.
+
+    Raises:
+        Unsupported: there is no linear.
     """
+    constants = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    sizes = [linear.weight.size for linear in find_linears(Rewriter(model.graph))]
+    if not sizes:
+        raise Unsupported("the model has no linear layer that could be quantized; use fp32")
+    # A weight that two linears share counts for each.
+    return min(1.0, sum(sizes) / sum(math.prod(tensor.dims) for tensor in constants))
+
+
+def replace_linears(model: onnx.ModelProto, make: Callable[[Rewriter, int, Linear], Sequence[onnx.NodeProto]]) -> None:
+    """Put the nodes that ``make`` returns for (graph, number, linear) in the place of each linear, in place."""
     edges = Rewriter(model.graph)
     linears = find_linears(edges)
     for number, linear in enumerate(linears):
         edges.replace(linear.nodes, make(edges, number, linear))
     edges.finish()
     use_contrib(model)
-    return linears
 
 
 def _linear(edges: Rewriter, item: onnx.NodeProto) -> Linear | None:

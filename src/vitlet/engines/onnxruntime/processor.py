@@ -15,12 +15,17 @@ _X86 = ("x86_64", "amd64", "i386", "i686")
 _EXACT = {"avx512_vnni", "avx_vnni"}
 
 
+def is_x86() -> bool:
+    """Whether this is an Intel or AMD processor."""
+    return platform.machine().lower() in _X86
+
+
 def clips_products(root: Path = Path("/")) -> bool:
     """Whether sums of 8-bit products may be clipped here; where the system does not say, as on Windows, yes.
 
     ``root`` is where ``/proc`` is.
     """
-    if platform.machine().lower() not in _X86:
+    if not is_x86():
         return False
     try:
         known = (root / "proc/cpuinfo").read_text(errors="replace")

@@ -95,7 +95,7 @@ def session_options(threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # fatal only: failures come as exceptions
-    spin = threads <= _processors()
+    spin = threads <= processors()
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Else weights lie in the arena, whose blocks grow by doubling.
@@ -109,8 +109,8 @@ def first_line(error: BaseException, most: int = 200) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
-def _processors() -> int:
-    """Those that this process may use."""
+def processors() -> int:
+    """How many this process may use; where the system does not say, as on macOS and Windows, all."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vitlet.data.calibration import Calibration
+    from vitlet.engines.openvino.file import Int8Products
 
 
 class OpenVinoEngine:
@@ -20,15 +21,18 @@ class OpenVinoEngine:
 
     - fp32, bf16: the weights of bf16 are stored in fp16, half the bytes.
     - int8-static: int8 weights and activations, also of query by key in the attention; the rest fp32.
-      int8-static-bf16: the same file but for its record, and the rest in bf16. The fastest.
-    - int8-dynamic, int4-dynamic: small weights, activations quantized as they come. Needs no images.
-    - int8-weights, int4-weights: small weights turned to fp32 before each product: the smallest
-      file and fp32's activations, but no faster than fp32.
+      int8-static-bf16: the same file but for its record, and the rest in bf16.
+    - int8-dynamic, int4-dynamic: small weights, activations quantized as they come. Needs no images,
+      but an x86 with VNNI: without, OpenVINO computes in fp32, and the precision is refused.
+    - int8-weights, int4-weights: small weights turned to fp32 before each product: a small file
+      and fp32's activations, but no faster than fp32.
 
-    Measured with DeiT-S on an x86 with AVX512-BF16 and VNNI, one thread, processor time relative to
-    fp32: bf16 0.54, int8-static 0.35, int8-static-bf16 0.33, int8-dynamic 0.43, int4-dynamic 0.46,
-    int8-weights and int4-weights 1.05. Conversion through ``convert_model`` keeps the attention whole;
-    OpenVINO runs it as one generated kernel, whether it is written as one operator or as five.
+    Latency of DeiT-S at batch 1, two threads of an AMD EPYC (Zen 5), one run
+    (``benchmarks/results/deit-small.json``), relative to fp32: bf16 0.68, int8-static 0.43,
+    int8-static-bf16 0.42, int8-dynamic 0.52, int4-dynamic 0.61, int8-weights 1.29, int4-weights 1.31.
+
+    Conversion through ``convert_model`` keeps the attention whole; OpenVINO runs it as one generated
+    kernel, whether it is written as one operator or as five.
     """
 
     name = "openvino"
@@ -76,10 +80,10 @@ class OpenVinoEngine:
         from vitlet.engines.openvino.session import require_precision
 
         require_precision(precision)
-        model, dynamic_group = _in_precision(to_openvino(classifier), precision, calibration)
+        model, products = _in_precision(to_openvino(classifier), precision, calibration)
+        note = _note(model, precision, calibration, products)
         target = with_ending(path, ".xml")
-        write_model(model, self.name, classifier, precision, target, dynamic_group)
-        note = calibration.note if calibration is not None and precision.is_calibrated else ""
+        write_model(model, self.name, classifier, precision, target, products)
         return describe(self, classifier, precision, target, note, companions=(WEIGHTS,))
 
     def open(self, artifact: Artifact, *, threads: int) -> Session:
@@ -89,7 +93,7 @@ class OpenVinoEngine:
             InvalidValue: threads out of range.
             ModelNotFound: one of the files is missing.
             ModelUnreadable: they are damaged, not vitlet's, or another artifact.
-            Unsupported: OpenVINO is missing, or this processor has no bf16.
+            Unsupported: OpenVINO is missing, or this processor lacks bf16 or what the int8 products need.
         """
         from vitlet.engines.openvino.session import open_session
 
@@ -123,15 +127,35 @@ def _require_installed(precision: Precision) -> None:
         raise Unsupported(found.reason)
 
 
-def _in_precision(model: Any, precision: Precision, calibration: Calibration | None) -> tuple[Any, int]:
-    """The graph in its precision, and how many activations share a scale where they are quantized as they come."""
+def _in_precision(model: Any, precision: Precision, calibration: Calibration | None) -> tuple[Any, Int8Products]:
+    """The graph in its precision, and what its int8 products need."""
+    from vitlet.engines.openvino.file import Int8Products
+    from vitlet.engines.openvino.processor import weight_bits
     from vitlet.engines.openvino.quantize import group_size, quantized, with_half_weights, with_small_weights
 
     if precision.name == "fp32":
-        return model, 0
+        return model, Int8Products()
     if precision.name == "bf16":
-        return with_half_weights(model), 0
+        return with_half_weights(model), Int8Products()
     if calibration is not None and precision.is_calibrated:
-        return quantized(model, calibration), 0
+        bits = weight_bits()
+        return quantized(model, calibration, bits), Int8Products(weight_bits=bits)
     dynamic_group = group_size(model, precision) if precision.name.endswith("dynamic") else 0
-    return with_small_weights(model, precision), dynamic_group
+    return with_small_weights(model, precision), Int8Products(dynamic_group)
+
+
+def _note(model: Any, precision: Precision, calibration: Calibration | None, products: Int8Products) -> str:
+    """What the artifact says of how it was made.
+
+    Raises:
+        Unsupported: the precision is a small one, and no weight became small.
+    """
+    from vitlet.engines.openvino.quantize import small_share
+
+    notes = [calibration.note if calibration is not None and precision.is_calibrated else ""]
+    share = 1.0 if precision.name in ("fp32", "bf16") else small_share(model)
+    if share < 0.5:
+        notes.append(f"only {share:.0%} of the weights are {precision.name[:4]}: NNCF leaves the others as they were")
+    if products.weight_bits == 7:
+        notes.append("7-bit weights: without VNNI this processor would clip 8-bit products")
+    return "; ".join(filter(None, notes))

@@ -75,7 +75,7 @@ def explain_model(artifact: Artifact, threads: int, images: np.ndarray) -> Execu
     return Execution(
         operators=_operators(nodes, as_they_come),
         source=f"OpenVINO's counters in {_RUNS} runs, and its runtime model",
-        fusions=fusions,
+        fusions=tuple(fusion for fusion in fusions if fusion.of),
         notes=tuple(_notes(artifact, nodes, fusions, as_they_come)),
     )
 

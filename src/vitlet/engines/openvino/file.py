@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitlet.engines.openvino.quiet import last_line, openvino
 from vitlet.errors import ModelNotFound, ModelUnreadable, NotWritable
@@ -28,18 +28,27 @@ _FIELD = re.compile(rb'<(\w+) value="([^"]*)" />')
 _MOST_GRAPH_BYTES = 256 * 2**20
 
 
+class Int8Products(NamedTuple):
+    """``dynamic_group`` is how many activations share a scale where they are quantized as they come,
+    else 0; ``weight_bits`` how many bits the weights use where ranges were learnt, else 0.
+    """
+
+    dynamic_group: int = 0
+    weight_bits: int = 0
+
+
 def write_model(
-    model: Any, engine: str, classifier: Classifier, precision: Precision, target: Path, dynamic_group: int
+    model: Any, engine: str, classifier: Classifier, precision: Precision, target: Path, products: Int8Products
 ) -> None:
-    """Write ``target`` (.xml) and the weights beside it, whole or not at all. ``dynamic_group`` is how
-    many activations share a scale where they are quantized as they come, else 0.
+    """Write ``target`` (.xml) and the weights beside it, whole or not at all.
 
     Raises:
         NotWritable: no such folder, no permission, no space.
     """
     architecture = classifier.architecture
     size = (architecture.image_height, architecture.image_width, architecture.classes)
-    fields = {**_contents(engine, precision, *size), "dynamic_group": str(dynamic_group)}
+    fields = _contents(engine, precision, *size)
+    fields |= {name: str(value) for name, value in products._asdict().items()}
     for name, value in (*fields.items(), *((name, _BLANK) for name in _HASHES)):
         model.set_rt_info(value, ["vitlet", name])
     try:
@@ -110,9 +119,9 @@ def _file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_files(artifact: Artifact) -> int:
+def check_files(artifact: Artifact) -> Int8Products:
     """Check that both files are whole, were written by vitlet, and are those ``artifact`` speaks of;
-    return the ``dynamic_group``.
+    return what their int8 products need.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -131,7 +140,9 @@ def check_files(artifact: Artifact) -> int:
         raise ModelUnreadable(f"{path} is another artifact ({listed}); export the model again")
     if _file_hash(weights) != found.get("weights_sha256"):
         raise ModelUnreadable(f"the weights of {path} ({weights.name}) are damaged or another model's; export it again")
-    return int(found["dynamic_group"])
+    # Before they were recorded, weights with learnt ranges were taken for full.
+    bits = found.get("weight_bits", "8" if artifact.precision.is_calibrated else "0")
+    return Int8Products(int(found["dynamic_group"]), int(bits))
 
 
 def _read_record(path: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import platform
 from importlib import import_module
 from typing import Any
 
@@ -14,14 +13,14 @@ from vitlet.records import Precision
 
 #: SmoothQuant's share of an activation's range that moves into the weights (2211.10438, eq. 4).
 _SMOOTHING = 0.5
-_DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "amx_int8")
-_X86 = ("x86_64", "amd64", "i386", "i686")
+_SMALL_TYPES, _FLOAT_TYPES = {"i8", "u8", "i4", "u4"}, {"f32", "f16"}
 _LARGEST_GROUP = {"int8": 128, "int4": 64}
 _SMALLEST_GROUP = 32
 
 
-def quantized(model: Any, calibration: Calibration) -> Any:
-    """``openvino.Model`` with int8 weights (per output channel) and activations (per tensor).
+def quantized(model: Any, calibration: Calibration, weight_bits: int) -> Any:
+    """``openvino.Model`` with int8 weights (per output channel) and activations (per tensor). With 7
+    ``weight_bits`` the weights use but half of their range.
 
     What NNCF's transformer settings leave open was chosen on vitlet's bundled model (500 images, 128
     of them to calibrate; relative error of the logits in brackets). Ranges are the smallest and
@@ -40,7 +39,7 @@ def quantized(model: Any, calibration: Calibration) -> Any:
         ranges = import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet
         smoothing = import_module("nncf.quantization.advanced_parameters").AdvancedSmoothQuantParameters
         settings = toolkit.AdvancedQuantizationParameters(
-            overflow_fix=toolkit.OverflowFix.FIRST_LAYER if multiplies_int8() else toolkit.OverflowFix.ENABLE,
+            overflow_fix=toolkit.OverflowFix.FIRST_LAYER if weight_bits == 8 else toolkit.OverflowFix.ENABLE,
             smooth_quant_alphas=smoothing(matmul=_SMOOTHING),
             activations_range_estimator_params=ranges.MINMAX,
         )
@@ -97,18 +96,20 @@ def group_size(model: Any, precision: Precision) -> int:
     return max(_SMALLEST_GROUP, math.gcd(common, _LARGEST_GROUP[precision.name[:4]]))
 
 
-def multiplies_int8() -> bool:
-    """Whether this processor multiplies unsigned by signed bytes without saturating in 16 bits.
+def small_share(model: Any) -> float:
+    """The share, above 0 and up to 1, of the model's constants that NNCF made int8 or int4.
 
-    On x86 that takes VNNI; without it the weights may use but half of their range.
+    Raises:
+        Unsupported: none of them.
     """
-    if platform.machine().lower() not in _X86:
-        return True
-    import torch
-
-    tell = getattr(torch.cpu, "get_capabilities", None)
-    known = tell() if tell is not None else {}
-    return any(known.get(name) for name in _DOT_PRODUCT)
+    sizes = {True: 0, False: 0}
+    for node in model.get_ops():
+        kind = node.get_element_type().get_type_name() if node.get_type_name() == "Constant" else ""
+        if kind in _SMALL_TYPES or kind in _FLOAT_TYPES:
+            sizes[kind in _SMALL_TYPES] += math.prod(node.get_output_shape(0))
+    if not sizes[True]:
+        raise Unsupported("the model has no layer whose weights NNCF could make small; use fp32")
+    return sizes[True] / sum(sizes.values())
 
 
 def with_half_weights(model: Any) -> Any:

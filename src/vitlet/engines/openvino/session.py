@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from vitlet.engines.inputs import checked_images
+from vitlet.engines.inputs import checked_images, checked_threads
 from vitlet.engines.openvino.file import INPUT, OUTPUT, WEIGHTS, check_files
+from vitlet.engines.openvino.processor import require_dynamic_quantization, require_weight_range
 from vitlet.engines.openvino.quiet import installed, last_line, openvino
 from vitlet.errors import InvalidValue, ModelUnreadable, Unsupported
 from vitlet.records import Artifact, Precision
 
 _DEVICE = "CPU"
-_MOST_THREADS = 1024
 
 
 class OpenVinoSession:
@@ -68,7 +68,7 @@ def open_session(artifact: Artifact, threads: int) -> OpenVinoSession:
     Raises:
         InvalidValue: threads out of range.
         ModelNotFound, ModelUnreadable: as ``check_files`` says, or OpenVINO cannot read them.
-        Unsupported: OpenVINO is missing, or the processor lacks bf16.
+        Unsupported: OpenVINO is missing, or the processor lacks bf16 or what its int8 products need.
     """
     model, settings = read_model(artifact, threads)
     try:
@@ -81,13 +81,13 @@ def open_session(artifact: Artifact, threads: int) -> OpenVinoSession:
 
 def read_model(artifact: Artifact, threads: int) -> tuple[Any, dict[str, Any]]:
     """``openvino.Model`` of the artifact, and the settings to compile it with."""
-    if not 1 <= threads <= _MOST_THREADS:
-        raise InvalidValue(f"threads is {threads}; it must be 1 to {_MOST_THREADS}")
+    checked_threads(threads)
     found = installed("openvino")
     if not found.ok:
         raise Unsupported(found.reason)
-    dynamic_group = check_files(artifact)
+    products = check_files(artifact)
     require_precision(artifact.precision)
+    require_weight_range(artifact.path, products.weight_bits)
     path = artifact.path
     try:
         model = core().read_model(str(path), str(path.with_suffix(WEIGHTS)))
@@ -97,7 +97,7 @@ def read_model(artifact: Artifact, threads: int) -> tuple[Any, dict[str, Any]]:
     expected = [f"[?,3,{artifact.height},{artifact.width}]", f"[?,{artifact.classes}]"]
     if shapes != expected:
         raise ModelUnreadable(f"{path} computes {' to '.join(shapes)}, not {' to '.join(expected)}; export it again")
-    return model, _settings(artifact.precision, threads, dynamic_group)
+    return model, _settings(artifact.precision, threads, products.dynamic_group)
 
 
 def _settings(precision: Precision, threads: int, dynamic_group: int) -> dict[str, Any]:
@@ -139,11 +139,12 @@ def in_fp32(model: Any) -> Any:
 
 
 def require_precision(precision: Precision) -> None:
-    """Refuse bf16 where OpenVINO would compute it in fp32.
+    """Refuse bf16, and activations quantized as they come, where OpenVINO would compute in fp32.
 
     Raises:
-        Unsupported: the processor has no bf16 instructions.
+        Unsupported: the processor has no bf16 or VNNI instructions.
     """
+    require_dynamic_quantization(precision)
     if precision.name.endswith("bf16") and "BF16" not in core().get_property(_DEVICE, "OPTIMIZATION_CAPABILITIES"):
         raise Unsupported(
             "this processor has no bf16 instructions (AVX512-BF16, AMX, or Arm's), so OpenVINO would compute in "

@@ -23,7 +23,11 @@ _INT8_DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 def compiled_for() -> tuple[str, ...]:
-    """The instruction sets of this processor that native code made here may use, sorted."""
+    """The instruction sets of this processor that native code made here may use, sorted.
+
+    Raises:
+        Unsupported: PyTorch does not tell.
+    """
     known = _capabilities()
     found = (f"{name}={known[name]}" if name == "sve_max_length" else name for name in _COMPILED_FOR if known.get(name))
     return tuple(sorted(found))
@@ -34,11 +38,16 @@ def platform_name() -> str:
     return f"{platform.system().lower()}-{platform.machine().lower()}"
 
 
+def compute_capability() -> str:
+    """What the GPU in use can do, by NVIDIA's numbering: "9.0"."""
+    return ".".join(map(str, torch.cuda.get_device_capability()))
+
+
 def require_bf16(device: Device) -> None:
     """Refuse bf16 where it would be emulated, and so slower than fp32.
 
     Raises:
-        Unsupported: the processor has no instructions for it.
+        Unsupported: the processor has no instructions for it, or PyTorch does not tell.
     """
     if device == "cpu" and not any(_capabilities().get(name) for name in _BF16):
         raise Unsupported("this processor has no bf16 instructions, so bf16 would be slower than fp32; use fp32")
@@ -48,7 +57,7 @@ def require_int8_dot_product() -> None:
     """Refuse int8 where products of unsigned and signed bytes saturate in 16 bits.
 
     Raises:
-        Unsupported: no x86 processor, or one without VNNI.
+        Unsupported: no x86 processor, one without VNNI, or PyTorch does not tell.
     """
     if not any(_capabilities().get(name) for name in _INT8_DOT_PRODUCT):
         raise Unsupported(
@@ -71,6 +80,11 @@ def require_device(device: Device) -> None:
 
 
 def _capabilities() -> Mapping[str, Any]:
-    # PyTorch before 2.10 does not tell; nothing is then taken for granted.
     tell = getattr(torch.cpu, "get_capabilities", None)
-    return tell() if tell is not None else {}
+    if tell is None:
+        raise Unsupported(
+            f"PyTorch {torch.__version__} does not tell which instructions this processor has; "
+            "upgrade PyTorch to 2.11 or newer"
+        )
+    known: Mapping[str, Any] = tell()
+    return known

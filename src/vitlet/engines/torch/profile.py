@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from vitlet.engines.quiet import without_stderr
 from vitlet.records import Arithmetic, Artifact, Execution, OperatorUse
 
 if TYPE_CHECKING:
@@ -98,7 +96,8 @@ def _profiled(session: Session, images: np.ndarray) -> tuple[Mapping[str, _Seen]
     start = time.monotonic()
     runs = 0
     while runs < _LEAST_RUNS or (runs < _MOST_RUNS and time.monotonic() - start < _ENOUGH_SECONDS):
-        with _silent_stderr(), profile(use_kineto=False, record_shapes=True) as profiler:
+        # The profiler's library says past Python that it starts, stops and finds no GPU.
+        with without_stderr(), profile(use_kineto=False, record_shapes=True) as profiler:
             session.run(images)
         _add_run(seen, profiler)
         runs += 1
@@ -124,20 +123,6 @@ def _add_run(seen: dict[str, _Seen], profiler: Any) -> None:
         seen[name].whole.append(whole[name])
     # The types of the inputs, which only the profiler's raw events tell.
     for event in profiler.kineto_results.events():
-        kind = seen[instance_name(event.name())]
-        kind.dtypes = kind.dtypes or tuple(event.dtypes())
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep back what the profiler's library writes past Python: that it starts, stops and finds no GPU."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        kind = seen.get(instance_name(event.name()))
+        if kind is not None:  # PyTorch keeps its own bookkeeping out of ``function_events``
+            kind.dtypes = kind.dtypes or tuple(event.dtypes())

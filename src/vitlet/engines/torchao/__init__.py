@@ -34,7 +34,7 @@ class TorchAoEngine:
         if find_spec("torch") is None:
             return Availability(False, "PyTorch is not installed; install it with: pip install torch")
         if find_spec("torchao") is None:
-            return Availability(False, "torchao is not installed; install it with: pip install vitlet[torchao]")
+            return Availability(False, "torchao is not installed; install it with: pip install 'vitlet[torchao]'")
         return Availability(True)
 
     def precisions(self) -> tuple[Precision, ...]:
@@ -61,8 +61,8 @@ class TorchAoEngine:
         from vitlet.engines.torchao.linears import write_int8_linears
 
         target = with_ending(path, ".pt2")
-        write_int8_linears(self.name, classifier, precision, target, device)
-        return describe(self, classifier, precision, target, device=device)
+        note = write_int8_linears(self.name, classifier, precision, target, device)
+        return describe(self, classifier, precision, target, note, device=device)
 
     def open(self, artifact: Artifact, *, threads: int) -> Session:
         """Load the native code of the file. **This runs it.** torchao is not needed.
@@ -70,7 +70,7 @@ class TorchAoEngine:
         Raises:
             ModelNotFound: there is no such file.
             ModelUnreadable: it is damaged, not vitlet's, or another artifact.
-            Unsupported: compiled for another PyTorch, system or processor, or no GPU.
+            Unsupported: compiled for another PyTorch, system, processor or kind of GPU, or no GPU.
         """
         from vitlet.engines.inductor.session import open_package
 
