@@ -19,7 +19,7 @@ _TEMPLATE = """
 <section aria-labelledby="execution">
 <h2 id="execution">What the runtimes really did</h2>
 <p class="lead">By time where the runtime tells it, else by number of operators. Open a line for its operators.</p>
-<ul class="legend" aria-label="Legend">
+<ul class="legend flush" aria-label="Legend">
 {% for name in shown %}
 <li><svg width="12" height="12" aria-hidden="true"><rect class="a-{{ name }}" width="12" height="12"/></svg>\
 {{ words.get(name, name) }}</li>

@@ -96,7 +96,10 @@ def _profiled(compiled: Any, images: np.ndarray) -> list[_Node]:
         )
         for counter in request.get_profiling_info()
         # What took less than half a microsecond counts as not run, too; a reshape in place truly is not.
-        if counter.status.name == "EXECUTED" or counter.node_type not in _MOVING
+        if (counter.status.name == "EXECUTED" or counter.node_type not in _MOVING)
+        # Ends of the graph, and operators that were fused into others and have no kernel of their own.
+        and counter.node_type not in ("Parameter", "Result")
+        and not counter.exec_type.startswith("undef")
     ]
 
 
