@@ -291,7 +291,7 @@ def test_damaged_and_foreign_files_never_reach_the_runtime(runtime, exported, tm
 def test_missing_package_is_a_sentence(runtime, distilled, monkeypatch, tmp_path):
     monkeypatch.setattr("vitlet.engines.executorch.find_spec", lambda name: None)
     assert "pip install 'vitlet[executorch]'" in runtime.available().reason
-    with pytest.raises(Unsupported, match=r"pip install vitlet\[executorch\]"):
+    with pytest.raises(Unsupported, match=r"pip install 'vitlet\[executorch\]"):
         runtime.export(distilled, FP32, tmp_path / "model")
 
 

@@ -284,7 +284,7 @@ def test_without_compiler(distilled, tmp_path, monkeypatch):
 def test_without_torchao(distilled, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao", None)
     with pytest.raises(
-        Unsupported, match=r"torchao, which quantizes, is not installed; .* pip install vitlet\[torchao\]"
+        Unsupported, match=r"torchao, which quantizes, is not installed; .* pip install 'vitlet\[torchao\]"
     ):
         engine("inductor").export(distilled, DYNAMIC, tmp_path / "model")
 

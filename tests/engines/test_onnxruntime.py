@@ -328,13 +328,14 @@ def test_what_cannot_be_had(runtime, distilled, exported, tmp_path, monkeypatch)
     with pytest.raises(Unsupported, match=r"test:vit cannot be exported to ONNX \(.*; use the torch engine") as caught:
         runtime.export(replace(distilled, module=foreign), FP32, tmp_path / "model")
     assert "\n" not in str(caught.value)
+    artifact = exported(runtime, FP32)
     monkeypatch.setattr("vitlet.engines.onnxruntime.find_spec", lambda name: None)
     assert "pip install 'vitlet[onnxruntime]'" in runtime.available().reason
     for attempt in (
         lambda: runtime.export(distilled, FP32, tmp_path / "model"),
-        lambda: runtime.open(exported(runtime, FP32), threads=1),
+        lambda: runtime.open(artifact, threads=1),
     ):
-        with pytest.raises(Unsupported, match=r"ONNX Runtime is not installed; install it with: pip install vitlet\["):
+        with pytest.raises(Unsupported, match=r"ONNX Runtime is not installed; install it with: pip install 'vitlet\["):
             attempt()
     runtime.warm_imports()
     assert list(tmp_path.iterdir()) == []
