@@ -1,7 +1,9 @@
 """Is what vitlet exports as fast as what the runtime's own documentation leads to?
 
 For each engine, vitlet's export of a model and the documented path's (``documented/documented_engines.py``, from timm's
-own model) are measured side by side by vitlet's protocol: fresh processes, in turn, pinned, the same threads.
+own model) are opened in a process each, pinned to the same processors, and take turns, a third of a second at a time:
+A B B A. Turns that short meet the same weather, so the ratio of one turn to its neighbour is steady where minutes
+apart it is not.
 
     python benchmarks/documented_paths.py --model deit_small_patch16_224 --out benchmarks/results/documented-paths.json
 
@@ -13,51 +15,123 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
-from dataclasses import replace
+import time
 from pathlib import Path
+
+import numpy as np
 
 from vitlet.data.calibration import Calibration
 from vitlet.engines.variants import export_variants, variants
-from vitlet.measure.comparison import compare
+from vitlet.measure.cores import choose_cpus
 from vitlet.measure.environment import default_threads, environment
-from vitlet.measure.run import measure
-from vitlet.measure.settings import MeasureSettings
-from vitlet.measure.statistics import latency_summary
 from vitlet.pipeline import load
 from vitlet.records import Artifact, to_json
 from vitlet.whole_file import put_whole
 
+DOCUMENTED = Path(__file__).with_name("documented")
 CLASSES = ("OnnxRuntime", "OpenVino", "ExecuTorch", "Inductor", "TorchAo")
+RUNS = 12
+#: Longer than OpenMP's threads spin after a run (200 ms): the other process is to find the processors free.
+PAUSE_S = 0.25
 
 
 def register(folder: Path) -> None:
     """Install the documented engines for this process and those that it starts."""
-    source = Path(__file__).with_name("documented")
     info = folder / "documented_engines-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: documented-engines\nVersion: 1.0\n")
     lines = [f"documented-{name.lower()} = documented_engines:{name}" for name in CLASSES]
     (info / "entry_points.txt").write_text("[vitlet.engines]\n" + "\n".join(lines) + "\n")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(source), os.environ.get("PYTHONPATH", "")])
-    sys.path[:0] = [str(folder), str(source)]
+    # ExecuTorch's exporter starts programs of its package by name.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(DOCUMENTED), os.environ.get("PYTHONPATH", "")])
+    sys.path[:0] = [str(folder), str(DOCUMENTED)]
+
+
+class Side:
+    """A process that times slices of runs of one artifact."""
+
+    def __init__(self, artifact: Artifact, folder: Path, threads: int) -> None:
+        record = folder / f"{artifact.engine}-{artifact.precision}.json"
+        record.write_text(json.dumps(to_json(artifact)))
+        cpus = choose_cpus(threads)
+        self.process = subprocess.Popen(
+            [sys.executable, str(DOCUMENTED / "side.py"), str(record), str(threads), str(RUNS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus or os.sched_getaffinity(0)),
+        )
+        self._answer()
+
+    def slice(self) -> float:
+        """The median milliseconds of the runs of one turn."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        found = float(np.median(self._answer()))
+        time.sleep(PAUSE_S)
+        return found
+
+    def _answer(self):
+        # Runtimes print to standard output, too.
+        for line in self.process.stdout:
+            if line.startswith(("[", '"ready"')):
+                return json.loads(line)
+        raise RuntimeError(f"the process ended with {self.process.wait()}")
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def against(documented, own, folder: Path, threads: int, rounds: int) -> dict[str, object]:
+    """vitlet's against the documented path's, in turns."""
+    broken = [row for row in (documented, own) if not isinstance(row, Artifact)]
+    if broken:
+        return {"reason": "; ".join(f"{row.engine}: {row.reason}" for row in broken)}
+    sides = [Side(documented, folder, threads), Side(own, folder, threads)]
+    turns: list[list[float]] = [[], []]
+    for number in range(rounds):
+        for which in (0, 1) if number % 2 == 0 else (1, 0):
+            turns[which].append(sides[which].slice())
+    for side in sides:
+        side.close()
+    ratios = np.array(turns[0]) / np.array(turns[1])
+    low, high = interval(ratios)
+    return {
+        "documented_ms": float(np.median(turns[0])),
+        "vitlet_ms": float(np.median(turns[1])),
+        "ratio": float(np.median(ratios)),
+        "low": low,
+        "high": high,
+        "turns_ms": turns,
+    }
+
+
+def interval(ratios: np.ndarray) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    drawn = np.random.default_rng(0).choice(ratios, size=(4000, len(ratios)))
+    low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="deit_small_patch16_224")
     parser.add_argument("--engines", default="onnxruntime,openvino,executorch,inductor,torchao")
-    parser.add_argument("--visits", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    threads = default_threads()
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         register(folder)
         classifier = load(options.model, random_weights=True)
         calibration = Calibration(classifier.image_spec, random_count=32, seed=1)
-        settings = MeasureSettings(visits=options.visits, throughput_batch=0, streams=0, explain=False)
         for engine in options.engines.split(","):
             documented = variants([f"documented-{engine}"])
             own = variants([engine], [str(precision) for _, precision in documented])
@@ -67,31 +141,13 @@ def main() -> None:
             )  # fmt: skip
             done = {(row.engine, str(row.precision)): row for row in exported}
             for _, precision in documented:
-                pair = [done[f"documented-{engine}", str(precision)], done[engine, str(precision)]]
-                results.append({"engine": engine, "precision": str(precision), **against(pair, settings)})
-                print(json.dumps(results[-1]), flush=True)
+                pair = done[f"documented-{engine}", str(precision)], done[engine, str(precision)]
+                results.append({"engine": engine, "precision": str(precision)})
+                results[-1].update(against(*pair, folder, threads, options.rounds))
+                print({key: value for key, value in results[-1].items() if key != "turns_ms"}, flush=True)
     if options.out:
-        document = {"model": options.model, "environment": to_json(environment(default_threads())), "rows": results}
+        document = {"model": options.model, "environment": to_json(environment(threads)), "rows": results}
         put_whole(options.out, (json.dumps(document, indent=1) + "\n").encode())
-
-
-def against(pair, settings: MeasureSettings) -> dict[str, object]:
-    """Vitlet's (the second) against the documented path's (the first), measured in turn."""
-    broken = [row for row in pair if not isinstance(row, Artifact)]
-    if broken:
-        return {"reason": "; ".join(f"{row.engine}: {row.reason}" for row in broken)}
-    rows = [replace(row, logits_error=None) for row in measure(pair, None, settings)]
-    broken = [row for row in rows if row.status != "ok"]
-    if broken:
-        return {"reason": "; ".join(f"{row.engine}: {row.reason}" for row in broken)}
-    speed = compare(rows, answers_matter=False).speedups[1]
-    return {
-        "documented_ms": latency_summary(rows[0]).p50,
-        "vitlet_ms": latency_summary(rows[1]).p50,
-        "ratio": speed.ratio,
-        "low": speed.low,
-        "high": speed.high,
-    }
 
 
 if __name__ == "__main__":

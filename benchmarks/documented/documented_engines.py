@@ -84,8 +84,12 @@ class OnnxRuntime(Documented):
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         whole = target if precision == "fp32" else target.with_suffix(".whole.onnx")
-        program = torch.onnx.export(model, (example(),), dynamo=True)
-        program.save(str(whole))
+        if precision == "int8-dynamic":
+            # quantize_dynamic refuses what the newer exporter writes (ONNX Runtime 1.31: "Inferred shape and existing
+            # shape differ"), so its reader takes the older one.
+            torch.onnx.export(model, (example(),), str(whole), dynamo=False)
+        else:
+            torch.onnx.export(model, (example(),), dynamo=True).save(str(whole))
         if precision == "fp32":
             return
         prepared = target.with_suffix(".prepared.onnx")

@@ -1,0 +1,43 @@
+"""One of two processes that take turns: opens an artifact, then times a slice of runs for each line on standard input.
+
+    python side.py ARTIFACT.json THREADS RUNS
+
+Answers with a line of JSON for each: the milliseconds of the runs. The first runs of a slice are not told, since the
+other process's threads may still be spinning.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vitlet.engines import engine
+from vitlet.records import Artifact, from_json
+
+UNTOLD = 3
+
+
+def main() -> None:
+    artifact = from_json(json.loads(Path(sys.argv[1]).read_text()), Artifact)
+    threads, runs = int(sys.argv[2]), int(sys.argv[3])
+    session = engine(artifact.engine).open(artifact, threads=threads)
+    generator = np.random.default_rng(0)
+    image = generator.standard_normal((1, 3, artifact.height, artifact.width)).astype(np.float32)
+    for _ in range(10):
+        session.run(image)
+    print(json.dumps("ready"), flush=True)
+    for _ in sys.stdin:
+        samples = []
+        for _ in range(UNTOLD + runs):
+            begin = time.perf_counter_ns()
+            session.run(image)
+            samples.append((time.perf_counter_ns() - begin) / 1e6)
+        print(json.dumps(samples[UNTOLD:]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
