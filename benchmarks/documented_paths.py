@@ -80,7 +80,7 @@ class Side:
         for line in self.process.stdout:
             if line.startswith(("[", '"ready"')):
                 return json.loads(line)
-        raise RuntimeError(f"the process ended with {self.process.wait()}")
+        raise RuntimeError(f"the process that runs the artifact ended with {self.process.wait()}")
 
     def close(self) -> None:
         self.process.stdin.close()
@@ -92,7 +92,10 @@ def against(documented, own, folder: Path, threads: int, rounds: int) -> dict[st
     broken = [row for row in (documented, own) if not isinstance(row, Artifact)]
     if broken:
         return {"reason": "; ".join(f"{row.engine}: {row.reason}" for row in broken)}
-    sides = [Side(documented, folder, threads), Side(own, folder, threads)]
+    try:
+        sides = [Side(documented, folder, threads), Side(own, folder, threads)]
+    except RuntimeError as error:
+        return {"reason": str(error)}
     turns: list[list[float]] = [[], []]
     for number in range(rounds):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
@@ -147,6 +150,12 @@ def main() -> None:
                 print({key: value for key, value in results[-1].items() if key != "turns_ms"}, flush=True)
     if options.out:
         document = {"model": options.model, "environment": to_json(environment(threads)), "rows": results}
+        # An engine measured again takes the place of its old rows; the others stay, if the machine is the same.
+        if options.out.exists():
+            before = json.loads(options.out.read_text())
+            if (before["model"], before["environment"]) == (document["model"], document["environment"]):
+                again = {row["engine"] for row in results}
+                document["rows"] = [row for row in before["rows"] if row["engine"] not in again] + results
         put_whole(options.out, (json.dumps(document, indent=1) + "\n").encode())
 
 

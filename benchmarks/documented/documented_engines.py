@@ -181,16 +181,17 @@ class ExecuTorch(Documented):
 
     def load(self, artifact, threads):
         import torch
-        from executorch.extension.pybindings.portable_lib import _load_for_executorch
-        from executorch.extension.threadpool import threadpool  # type: ignore[attr-defined]
+        import executorch.kernels.quantized  # noqa: F401  (the kernels at the borders of int8)
+        from executorch.extension.pybindings import portable_lib
+        from executorch.runtime import Runtime
 
-        threadpool._reset_threadpool(threads)
-        module = _load_for_executorch(str(artifact.path))
-        return lambda images: module.forward((torch.from_numpy(images),))[0].numpy()
+        portable_lib._unsafe_reset_threadpool(threads)
+        method = Runtime.get().load_program(artifact.path).load_method("forward")
+        return lambda images: method.execute([torch.from_numpy(images)])[0].numpy()
 
     def warm_imports(self):
         import torch  # noqa: F401
-        from executorch.extension.pybindings import portable_lib  # noqa: F401
+        from executorch.runtime import Runtime  # noqa: F401
 
 
 class Inductor(Documented):

@@ -34,6 +34,7 @@ BUILT_IN = (
     "vitlet.engines.inductor:InductorEngine",
     "vitlet.engines.torchao:TorchAoEngine",
     "vitlet.engines.executorch:ExecuTorchEngine",
+    "vitlet.engines.litert:LiteRtEngine",
 )
 
 

@@ -9,6 +9,8 @@ from vitlet.errors import InvalidValue, Unsupported
 from vitlet.records import Artifact, Classifier, Device, Precision
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vitlet.data.calibration import Calibration
     from vitlet.engines import Engine
 
@@ -66,3 +68,17 @@ def describe(
         companions=companions,
         device=device,
     )
+
+
+def int8_note(int8_weights: int, module: nn.Module) -> str:
+    """What to tell of an export that made so many of ``module``'s weights int8; mostly nothing.
+
+    Raises:
+        Unsupported: there are none.
+    """
+    if int8_weights == 0:
+        raise Unsupported("the model has no Linear layer that could be quantized; use fp32")
+    share = int8_weights / sum(parameter.numel() for parameter in module.parameters())
+    if share >= 0.5:
+        return ""
+    return f"only {share:.0%} of the weights are int8: the others are in layers that stay as they are"

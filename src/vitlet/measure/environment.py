@@ -18,7 +18,7 @@ __all__ = ["default_threads", "environment"]
 #: Packages whose version can change a number, told when they are installed.
 PACKAGES = (
     *("torch", "torchvision", "timm", "transformers", "numpy", "pillow"),
-    *("onnxruntime", "onnx", "openvino", "nncf", "executorch", "torchao"),
+    *("onnxruntime", "onnx", "openvino", "nncf", "executorch", "torchao", "ai-edge-litert", "litert-torch"),
 )
 
 

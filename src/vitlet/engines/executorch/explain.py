@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from vitlet.engines.executorch.file import read_record
+from vitlet.engines.trailer import read_record
 from vitlet.errors import ModelUnreadable
 from vitlet.records import Arithmetic, Artifact, Execution, Fusion, OperatorUse
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vitlet.data.calibration import Calibration
-from vitlet.engines.executorch.file import with_record
 from vitlet.engines.executorch.quiet import without_exporter_notices
 from vitlet.engines.torchscript.program import evaluation_module, example_images, one_line
+from vitlet.engines.trailer import with_record
 from vitlet.errors import Unsupported, VitletError
 from vitlet.records import Classifier, Precision
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitlet.engines.executorch.file import read_record
 from vitlet.engines.executorch.quiet import without_runtime_log
 from vitlet.engines.inputs import checked_images, checked_threads
 from vitlet.engines.torch.threads import using_threads
 from vitlet.engines.torchscript.program import one_line
+from vitlet.engines.trailer import read_record
 from vitlet.errors import InvalidValue, ModelUnreadable, Unsupported
 from vitlet.records import Artifact
 

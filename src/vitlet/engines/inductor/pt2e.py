@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from vitlet.engines.artifacts import int8_note
 from vitlet.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -22,20 +23,6 @@ def require_torchao() -> None:
     """
     if find_spec("torchao") is None:
         raise Unsupported("torchao, which quantizes, is not installed; install it with: pip install 'vitlet[torchao]'")
-
-
-def int8_note(int8_weights: int, module: nn.Module) -> str:
-    """What to tell of an export that made so many of ``module``'s weights int8; mostly nothing.
-
-    Raises:
-        Unsupported: there are none.
-    """
-    if int8_weights == 0:
-        raise Unsupported("the model has no Linear layer that could be quantized; use fp32")
-    share = int8_weights / sum(parameter.numel() for parameter in module.parameters())
-    if share >= 0.5:
-        return ""
-    return f"only {share:.0%} of the weights are int8: the others are in layers that stay as they are"
 
 
 def quantized_program(module: nn.Module, example: Tensor, calibration: Calibration | None) -> tuple[nn.Module, str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from vitlet.engines.artifacts import int8_note
 from vitlet.engines.inductor.compile import write_package
-from vitlet.engines.inductor.pt2e import int8_note, require_torchao
+from vitlet.engines.inductor.pt2e import require_torchao
 from vitlet.engines.torch.processor import require_device, require_int8_dot_product
 from vitlet.engines.torchscript.program import evaluation_module
 from vitlet.records import Classifier, Device, Precision

@@ -1,9 +1,9 @@
-"""ExecuTorch files (``.pte``): what vitlet appends to them and checks before loading.
+"""Flatbuffer files (ExecuTorch's ``.pte``, LiteRT's ``.tflite``): what vitlet appends and checks before loading.
 
-A ``.pte`` is a flatbuffer with the weights behind it; the runtime reads neither past them nor a
-checksum. vitlet appends a JSON record of what the file is, and after it 24 bytes: the record's
-length (8 bytes, little endian), the CRC-32 of all before it (8 bytes) and ``vitletPT``. A plain
-ExecuTorch app loads the file as any other.
+Their runtimes read neither past the end of the flatbuffer and its weights nor a checksum. vitlet
+appends a JSON record of what the file is, and after it 24 bytes: the record's length (8 bytes, little
+endian), the CRC-32 of all before it (8 bytes) and ``vitletPT``. A plain app with the runtime loads the
+file as any other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _MOST_RECORD_BYTES = 2**20
 _CHUNK = 2**20
 
 
-def with_record(program: bytes, engine: str, classifier: Classifier, precision: Precision, graph: object) -> bytes:
+def with_record(
+    program: bytes, engine: str, classifier: Classifier, precision: Precision, graph: object = None
+) -> bytes:
     """``program`` with vitlet's record behind it; ``graph`` is what ``explain`` will be told."""
     architecture = classifier.architecture
     size = (architecture.image_height, architecture.image_width, architecture.classes)
@@ -50,7 +52,7 @@ def read_record(artifact: Artifact) -> dict[str, Any]:
         written = _read(path)
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ModelUnreadable(
-            f"{path} is damaged or no ExecuTorch file written by vitlet ({error}); export it again"
+            f"{path} is damaged or no {path.suffix} file written by vitlet ({error}); export it again"
         ) from error
     expected = _contents(artifact.engine, artifact.precision, artifact.height, artifact.width, artifact.classes)
     differing = [key for key, value in expected.items() if written.get(key) != value]
