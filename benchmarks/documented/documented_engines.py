@@ -180,8 +180,8 @@ class ExecuTorch(Documented):
         target.write_bytes(program.to_executorch().buffer)
 
     def load(self, artifact, threads):
-        import torch
         import executorch.kernels.quantized  # noqa: F401  (the kernels at the borders of int8)
+        import torch
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
 

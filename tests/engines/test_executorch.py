@@ -282,7 +282,7 @@ def test_damaged_and_foreign_files_never_reach_the_runtime(runtime, exported, tm
         damaged = bytearray(whole)
         damaged[at] ^= 4
         copied.path.write_bytes(damaged)
-        with pytest.raises(ModelUnreadable, match="is damaged or no .pte file written by vitlet"):
+        with pytest.raises(ModelUnreadable, match=r"is damaged or no \.pte file written by vitlet"):
             runtime.open(copied, threads=1)
     with pytest.raises(ModelUnreadable, match=r"another artifact \(classes 10 instead of 11\)"):
         runtime.open(replace(artifact, classes=11), threads=1)

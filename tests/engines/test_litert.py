@@ -15,7 +15,7 @@ pytest.importorskip("ai_edge_litert")
 pytest.importorskip("litert_torch")
 
 FP32 = Precision("fp32")
-#: Relative L2 error of the logits of the small distilled model. Rounding its weights alone to int8, by channel, is 0.026.
+#: Relative L2 error of the logits of the small distilled model. Its weights alone rounded to int8 make 0.026.
 MOST_ERROR = {"fp32": 1e-5, "int8-dynamic": 0.045, "int8-static": 0.08, "int8-weights": 0.03}
 
 
@@ -95,7 +95,7 @@ def test_damaged_and_foreign_files_never_reach_the_runtime(runtime, exported, tm
         damaged = bytearray(whole)
         damaged[at] ^= 4
         copied.path.write_bytes(damaged)
-        with pytest.raises(ModelUnreadable, match="is damaged or no .tflite file written by vitlet"):
+        with pytest.raises(ModelUnreadable, match=r"is damaged or no \.tflite file written by vitlet"):
             runtime.open(copied, threads=1)
     with pytest.raises(ModelUnreadable, match=r"another artifact \(classes 10 instead of 11\)"):
         runtime.open(replace(artifact, classes=11), threads=1)
