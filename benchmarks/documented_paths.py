@@ -32,7 +32,8 @@ from vitlet.records import Artifact, to_json
 from vitlet.whole_file import put_whole
 
 DOCUMENTED = Path(__file__).with_name("documented")
-CLASSES = ("OnnxRuntime", "OpenVino", "ExecuTorch", "Inductor", "TorchAo")
+CLASSES = ("Torch", "TorchScript", "Mobile", "Lite", "OnnxRuntime", "OpenVino", "ExecuTorch", "LiteRt", "Inductor")
+CLASSES += ("TorchAo",)
 RUNS = 12
 #: Longer than OpenMP's threads spin after a run (200 ms): the other process is to find the processors free.
 PAUSE_S = 0.25
@@ -124,11 +125,12 @@ def interval(ratios: np.ndarray) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="deit_small_patch16_224")
-    parser.add_argument("--engines", default="onnxruntime,openvino,executorch,inductor,torchao")
+    parser.add_argument("--engines", default=",".join(name.lower() for name in CLASSES))
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     threads = default_threads()
+    here = to_json(environment(threads))
     results = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -145,18 +147,15 @@ def main() -> None:
             done = {(row.engine, str(row.precision)): row for row in exported}
             for _, precision in documented:
                 pair = done[f"documented-{engine}", str(precision)], done[engine, str(precision)]
-                results.append({"engine": engine, "precision": str(precision)})
+                results.append({"engine": engine, "precision": str(precision), "environment": here})
                 results[-1].update(against(*pair, folder, threads, options.rounds))
-                print({key: value for key, value in results[-1].items() if key != "turns_ms"}, flush=True)
+                print({key: value for key, value in results[-1].items() if key not in ("turns_ms", "environment")}, flush=True)
     if options.out:
-        document = {"model": options.model, "environment": to_json(environment(threads)), "rows": results}
-        # An engine measured again takes the place of its old rows; the others stay, if the machine is the same.
-        if options.out.exists():
-            before = json.loads(options.out.read_text())
-            if (before["model"], before["environment"]) == (document["model"], document["environment"]):
-                again = {row["engine"] for row in results}
-                document["rows"] = [row for row in before["rows"] if row["engine"] not in again] + results
-        put_whole(options.out, (json.dumps(document, indent=1) + "\n").encode())
+        # An engine measured again takes the place of its old rows; each row is a comparison within itself.
+        before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+        again = {row["engine"] for row in results}
+        kept = [row for row in before if row["engine"] not in again]
+        put_whole(options.out, (json.dumps({"model": options.model, "rows": kept + results}, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

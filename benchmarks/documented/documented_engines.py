@@ -73,6 +73,127 @@ def example():
     return torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
 
+class TorchLike(Documented):
+    """timm's module in eager mode, and as TorchScript, as PyTorch's pages have it."""
+
+    def run_module(self, module, threads):
+        import torch
+
+        torch.set_num_threads(threads)
+
+        def run(images):
+            with torch.inference_mode():
+                return module(torch.from_numpy(images)).float().numpy()
+
+        return run
+
+    def warm_imports(self):
+        import timm  # noqa: F401
+
+
+class Torch(TorchLike):
+    """timm.create_model and inference mode; bf16 by casting model and images. The file is the fp32 state."""
+
+    name, ending, names = "documented-torch", ".safetensors", ("fp32", "bf16")
+
+    def write(self, model, precision, target, calibration):
+        from safetensors.torch import save_file
+
+        save_file(copy.deepcopy(model.state_dict()), target)
+        target.with_name(target.name + ".name").write_text(model.default_cfg["architecture"])
+
+    def load(self, artifact, threads):
+        import timm
+        import torch
+        from safetensors.torch import load_file
+
+        name = artifact.path.with_name(artifact.path.name + ".name").read_text()
+        model = timm.create_model(name, pretrained=False).eval()
+        model.load_state_dict(load_file(artifact.path))
+        if artifact.precision.name == "fp32":
+            return self.run_module(model, threads)
+        model = model.to(torch.bfloat16)
+        return self.run_module(lambda images: model(images.to(torch.bfloat16)), threads)
+
+
+class TorchScript(TorchLike):
+    """torch.jit.script; quantize_dynamic of the linears with the x86 kernels (PyTorch's own default here)."""
+
+    name, ending, names = "documented-torchscript", ".pt", ("fp32", "int8-dynamic-x86")
+
+    def precisions(self):
+        return (Precision("fp32"), Precision("int8-dynamic", "x86"))
+
+    def write(self, model, precision, target, calibration):
+        import torch
+
+        if precision == "int8-dynamic":
+            model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        torch.jit.script(model).save(str(target))
+
+    def load(self, artifact, threads):
+        import torch
+
+        return self.run_module(torch.jit.load(str(artifact.path)), threads)
+
+
+class Mobile(TorchScript):
+    """optimize_for_mobile of the scripted model."""
+
+    name, ending, names = "documented-mobile", ".pt", ("fp32",)
+
+    def precisions(self):
+        return (Precision("fp32"),)
+
+    def write(self, model, precision, target, calibration):
+        import torch
+        from torch.utils.mobile_optimizer import optimize_for_mobile
+
+        optimize_for_mobile(torch.jit.script(model)).save(str(target))
+
+
+class Lite(Mobile):
+    """The same for the lite interpreter."""
+
+    name, ending = "documented-lite", ".ptl"
+
+    def write(self, model, precision, target, calibration):
+        import torch
+        from torch.utils.mobile_optimizer import optimize_for_mobile
+
+        optimize_for_mobile(torch.jit.script(model))._save_for_lite_interpreter(str(target))
+
+    def load(self, artifact, threads):
+        from torch.jit.mobile import _load_for_lite_interpreter
+
+        return self.run_module(_load_for_lite_interpreter(str(artifact.path)), threads)
+
+
+class LiteRt(Documented):
+    """litert_torch.convert, and ai-edge-quantizer's recipe for dynamic int8."""
+
+    name, ending, names = "documented-litert", ".tflite", ("fp32", "int8-dynamic")
+
+    def write(self, model, precision, target, calibration):
+        import litert_torch
+        from ai_edge_quantizer import quantizer, recipe
+
+        litert_torch.convert(model, (example(),)).export(str(target))
+        if precision == "int8-dynamic":
+            content = quantizer.Quantizer(str(target), recipe.dynamic_wi8_afp32()).quantize().quantized_model
+            target.write_bytes(content)
+
+    def load(self, artifact, threads):
+        from ai_edge_litert.interpreter import Interpreter
+
+        runner = Interpreter(str(artifact.path), num_threads=threads).get_signature_runner()
+        name = next(iter(runner.get_input_details()))
+        return lambda images: next(iter(runner(**{name: images}).values()))
+
+    def warm_imports(self):
+        from ai_edge_litert import interpreter  # noqa: F401
+
+
 class OnnxRuntime(Documented):
     """torch.onnx.export, then onnxruntime.quantization with its defaults (dynamic: per channel)."""
 
