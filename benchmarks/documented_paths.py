@@ -149,7 +149,8 @@ def main() -> None:
                 pair = done[f"documented-{engine}", str(precision)], done[engine, str(precision)]
                 results.append({"engine": engine, "precision": str(precision), "environment": here})
                 results[-1].update(against(*pair, folder, threads, options.rounds))
-                print({key: value for key, value in results[-1].items() if key not in ("turns_ms", "environment")}, flush=True)
+                told = {key: value for key, value in results[-1].items() if key not in ("turns_ms", "environment")}
+                print(told, flush=True)
     if options.out:
         # An engine measured again takes the place of its old rows; each row is a comparison within itself.
         before = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
