@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,14 +38,12 @@ def litert_file(
     Raises:
         Unsupported: the model cannot be converted, or has no layer to quantize.
     """
-    with _quietly(), tempfile.TemporaryDirectory(prefix="vitlet-") as folder:
+    with _quietly():
         try:
-            whole = _converted(classifier, Path(folder) / "whole.tflite")
-            _check_answers(whole, classifier)
-            if precision.name == "fp32":
-                content, note = whole.read_bytes(), ""
-            else:
-                content = bytes(_quantized(whole, precision, calibration))
+            content, note = _converted(classifier), ""
+            _check_answers(content, classifier)
+            if precision.name != "fp32":
+                content = _quantized(content, precision, calibration)
                 note = int8_note(_int8_weights(content), classifier.module)
         except VitletError:
             raise
@@ -80,15 +77,16 @@ def _quietly() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _converted(classifier: Classifier, target: Path) -> Path:
+def _converted(classifier: Classifier) -> bytes:
     import litert_torch
 
     converted = litert_torch.convert(evaluation_module(classifier), (example_images(classifier, 1),))
-    converted.export(str(target))
-    return target
+    # In memory: the converter ends the process where it cannot write a file.
+    content: bytes = converted.model_content()
+    return content
 
 
-def _quantized(whole: Path, precision: Precision, calibration: Calibration | None) -> bytearray:
+def _quantized(whole: bytes, precision: Precision, calibration: Calibration | None) -> bytes:
     from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
     from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
@@ -106,21 +104,20 @@ def _quantized(whole: Path, precision: Precision, calibration: Calibration | Non
         recipe.add_weight_only_config(regex=".*", operation_name=every, num_bits=8)
     else:
         recipe.add_dynamic_config(regex=".*", operation_name=every, num_bits=8)
-    work = quantizer.Quantizer(str(whole), recipe.get_quantization_recipe())
+    work = quantizer.Quantizer(bytearray(whole), recipe.get_quantization_recipe())
     ranges = None
     if calibration is not None and precision.is_calibrated:
         signature, name = _input_of(whole)
         # The quantizer's own choice is a moving average of the ranges, which the rarer large values leave.
-        observer = calibrator.Calibrator(str(whole), qsv_update_func=min_max_update)
+        observer = calibrator.Calibrator(whole, qsv_update_func=min_max_update)
         observer.calibrate({signature: [{name: image} for image in calibration]}, recipe)
         ranges = observer.get_model_qsvs()
-    content: bytearray = work.quantize(ranges).quantized_model
-    return content
+    return bytes(work.quantize(ranges).quantized_model)
 
 
-def _input_of(file: Path) -> tuple[str, str]:
-    """The signature of a converted file, and the name of its input."""
-    ((signature, names),) = load_runtime().Interpreter(str(file)).get_signature_list().items()
+def _input_of(content: bytes) -> tuple[str, str]:
+    """The signature of a converted model, and the name of its input."""
+    ((signature, names),) = load_runtime().Interpreter(model_content=content).get_signature_list().items()
     return signature, names["inputs"][0]
 
 
@@ -138,9 +135,9 @@ def _int8_weights(content: bytes) -> int:
     return sum(stored.values())
 
 
-def _check_answers(file: Path, classifier: Classifier) -> None:
+def _check_answers(content: bytes, classifier: Classifier) -> None:
     """A converted program holds only the path that one example took: other images tell."""
-    interpreter: Any = load_runtime().Interpreter(str(file))
+    interpreter: Any = load_runtime().Interpreter(model_content=content)
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     module = evaluation_module(classifier)

@@ -1,0 +1,196 @@
+// What of a ViT is computed in float32, in the words of one instruction set (a `simd_*.h` included before this).
+//
+// Everything stands in an unnamed namespace: each instruction set compiles its own copy with its own flags, and the
+// linker must not mix them. For the same reason no function of the C++ library is called here.
+#pragma once
+
+#include <cstring>
+
+#include "kernels.h"
+
+namespace {
+
+using vitlet::Activation;
+
+// ---- Elementary functions ---------------------------------------------------------------------------------------
+
+// 2^x for x <= 0; 0 below 2^-126. x = n + f with f in [-1/2, 1/2], and the Taylor polynomial of 2^f of degree 6,
+// whose relative error is below 2e-7.
+inline Floats power_of_two(Floats x) {
+  x = most(x, every(-126.0f));
+  const Floats n = round_to_whole(x);
+  const Floats f = sub(x, n);
+  Floats p = every(1.5403530393e-4f);
+  p = fma(p, f, every(1.3333558146e-3f));
+  p = fma(p, f, every(9.6181291076e-3f));
+  p = fma(p, f, every(5.5504108665e-2f));
+  p = fma(p, f, every(2.4022650696e-1f));
+  p = fma(p, f, every(6.9314718056e-1f));
+  p = fma(p, f, every(1.0f));
+  return mul(p, whole_power_of_two(n));
+}
+
+// x * (1/2 + c P(s)), where c is x limited to -5..5 and s = c^2 / 12.5 - 1 lies in -1..1: the standard normal's
+// distribution function (or tanh's version of it) by a polynomial that is exactly 0 and 1 from 5 on.
+inline Floats gate(Floats x, const float (&polynomial)[11]) {
+  const Floats c = most(least(x, every(5.0f)), every(-5.0f));
+  const Floats s = fma(mul(c, c), every(0.08f), every(-1.0f));
+  Floats p = every(polynomial[10]);
+  for (int i = 9; i >= 0; --i) p = fma(p, s, every(polynomial[i]));
+  return mul(x, fma(c, p, every(0.5f)));
+}
+
+#include "gate_polynomials.inc"
+
+inline Floats gelu(Floats x) { return gate(x, kNormal); }
+inline Floats gelu_tanh(Floats x) { return gate(x, kNormalByTanh); }
+
+// x / (1 + e^(-1.702 x)), by 2^-|z| so that nothing overflows.
+inline Floats quick_gelu(Floats x) {
+  const Floats z = mul(x, every(1.702f * 1.44269504089f));
+  const Floats small = power_of_two(least(z, sub(every(0.0f), z)));  // 2^-|z|
+  const Floats share = divide(every(1.0f), add(every(1.0f), small)); // of the larger side
+  const Floats other = mul(small, share);
+  return mul(x, choose_positive(z, share, other));
+}
+
+template <Activation kind>
+inline Floats activated(Floats x) {
+  if constexpr (kind == Activation::kGelu) return gelu(x);
+  if constexpr (kind == Activation::kGeluTanh) return gelu_tanh(x);
+  if constexpr (kind == Activation::kQuickGelu) return quick_gelu(x);
+  return x;
+}
+
+// ---- Rows -------------------------------------------------------------------------------------------------------
+
+// Whole vectors, then what is left of a row with `fill` behind it.
+inline Floats load_first(const float* from, int count, float fill) {
+  alignas(64) float part[kLanes];
+  for (int i = 0; i < kLanes; ++i) part[i] = i < count ? from[i] : fill;
+  return load(part);
+}
+
+template <class Use>
+inline void each(const float* x, int count, float fill, Use use) {
+  int i = 0;
+  for (; i + kLanes <= count; i += kLanes) use(load(x + i), i, kLanes);
+  if (i < count) use(load_first(x + i, count - i, fill), i, count - i);
+}
+
+inline void store_bytes(uint8_t* to, Floats x, int count) {
+  if (count == kLanes) {
+    store_uint8(to, x);
+    return;
+  }
+  uint8_t part[64];
+  store_uint8(part, x);
+  std::memcpy(to, part, static_cast<size_t>(count));
+}
+
+// The range of a row and the scale of 255 steps over it; a row of one value gets scale 1 and bytes 0.
+struct Range {
+  float scale;
+  float low;
+  float per_step;
+};
+
+inline Range range_of(float low, float high) {
+  const float scale = (high - low) / 255.0f;
+  const bool usable = scale > 1e-30f && scale < 1e30f;
+  return usable ? Range{scale, low, 1.0f / scale} : Range{1.0f, low, 0.0f};
+}
+
+inline void to_bytes(const float* x, int count, float factor, float offset, uint8_t* bytes) {
+  const Floats a = every(factor);
+  const Floats b = every(offset);
+  const Floats zero = every(0.0f);
+  const Floats full = every(255.0f);
+  each(x, count, 0.0f, [&](Floats v, int at, int n) {
+    store_bytes(bytes + at, least(most(fma(v, a, b), zero), full), n);
+  });
+}
+
+inline void quantize(const float* x, int count, float least_low, float least_high, uint8_t* bytes, float* scale,
+                     float* low) {
+  Floats lowest = every(least_low);
+  Floats highest = every(least_high);
+  each(x, count, x[0], [&](Floats v, int, int) {
+    lowest = least(lowest, v);
+    highest = most(highest, v);
+  });
+  const Range range = range_of(least_of(lowest), most_of(highest));
+  to_bytes(x, count, range.per_step, -range.low * range.per_step, bytes);
+  *scale = range.scale;
+  *low = range.low;
+}
+
+struct Moments {
+  float mean;
+  float per_deviation;
+};
+
+inline Moments moments(const float* x, int count, float total, float eps) {
+  const float mean = total / static_cast<float>(count);
+  const Floats centre = every(mean);
+  Floats squares = every(0.0f);
+  each(x, count, mean, [&](Floats v, int, int) {
+    const Floats d = sub(v, centre);
+    squares = fma(d, d, squares);
+  });
+  return {mean, 1.0f / square_root(sum(squares) / static_cast<float>(count) + eps)};
+}
+
+inline void normalize_quantize(const float* x, int count, float eps, uint8_t* bytes, float* scale, float* low) {
+  Floats total = every(0.0f);
+  Floats lowest = every(x[0]);
+  Floats highest = lowest;
+  each(x, count, 0.0f, [&](Floats v, int, int) { total = add(total, v); });
+  each(x, count, x[0], [&](Floats v, int, int) {
+    lowest = least(lowest, v);
+    highest = most(highest, v);
+  });
+  const Moments m = moments(x, count, sum(total), eps);
+  // (v - mean) / deviation grows with v: its range is that of the row, moved.
+  const Range range = range_of((least_of(lowest) - m.mean) * m.per_deviation, (most_of(highest) - m.mean) * m.per_deviation);
+  const float factor = m.per_deviation * range.per_step;
+  to_bytes(x, count, factor, -m.mean * factor - range.low * range.per_step, bytes);
+  *scale = range.scale;
+  *low = range.low;
+}
+
+inline void normalize(const float* x, int count, float eps, float* out) {
+  Floats total = every(0.0f);
+  each(x, count, 0.0f, [&](Floats v, int, int) { total = add(total, v); });
+  const Moments m = moments(x, count, sum(total), eps);
+  const Floats factor = every(m.per_deviation);
+  const Floats offset = every(-m.mean * m.per_deviation);
+  each(x, count, 0.0f, [&](Floats v, int at, int n) {
+    const Floats y = fma(v, factor, offset);
+    if (n == kLanes) {
+      store(out + at, y);
+    } else {
+      alignas(64) float part[kLanes];
+      store(part, y);
+      std::memcpy(out + at, part, static_cast<size_t>(n) * sizeof(float));
+    }
+  });
+}
+
+inline void quantize_signed(const float* x, int count, int8_t* bytes, float* scale, int32_t* sum_of_bytes) {
+  Floats highest = every(0.0f);
+  each(x, count, 0.0f, [&](Floats v, int, int) { highest = most(highest, most(v, sub(every(0.0f), v))); });
+  const float most_found = most_of(highest);
+  const bool usable = most_found > 1e-30f && most_found < 1e30f;
+  const Floats factor = every(usable ? 127.0f / most_found : 0.0f);
+  Floats total = every(0.0f);
+  each(x, count, 0.0f, [&](Floats v, int at, int n) {
+    const Floats rounded = round_to_whole(mul(v, factor));
+    total = add(total, rounded);
+    store_bytes(reinterpret_cast<uint8_t*>(bytes) + at, rounded, n);
+  });
+  *scale = usable ? most_found / 127.0f : 1.0f;
+  *sum_of_bytes = static_cast<int32_t>(sum(total));
+}
+
+}  // namespace

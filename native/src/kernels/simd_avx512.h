@@ -1,0 +1,47 @@
+// Sixteen floats at a time: AVX-512 F, BW and DQ. One of the files that give `float_parts.h` its words.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace {
+
+constexpr int kLanes = 16;
+using Floats = __m512;
+using Ints = __m512i;
+
+inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
+inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
+inline Floats every(float x) { return _mm512_set1_ps(x); }
+inline Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+inline Floats sub(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+inline Floats mul(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+inline Floats least(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+inline Floats most(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
+inline float sum(Floats x) { return _mm512_reduce_add_ps(x); }
+inline float least_of(Floats x) { return _mm512_reduce_min_ps(x); }
+inline float most_of(Floats x) { return _mm512_reduce_max_ps(x); }
+
+inline Floats from_int32(const int32_t* from) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(from)); }
+// Round to nearest, halves to even; the caller keeps x within 0..255.
+inline void store_uint8(uint8_t* to, Floats x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+// 2^n for a float n that holds a whole number above -127.
+inline Floats whole_power_of_two(Floats n) {
+  const Ints exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
+}
+inline Floats round_to_whole(Floats x) {
+  return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+// Lane by lane: a where z > 0, else b.
+inline Floats choose_positive(Floats z, Floats a, Floats b) {
+  return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_GT_OQ), b, a);
+}
+inline float square_root(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+
+}  // namespace

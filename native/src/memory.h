@@ -1,0 +1,51 @@
+// Aligned memory that is zero at first.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+
+namespace vitlet {
+
+// `count` values aligned to a cache line (and to the widest vector), all zero.
+template <class Value>
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t count) : count_(count) {
+    if (count == 0) return;
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(count, sizeof(Value), &bytes) || bytes > SIZE_MAX - kLine) throw std::bad_alloc();
+    bytes = (bytes + kLine - 1) / kLine * kLine;
+    data_ = static_cast<Value*>(std::aligned_alloc(kLine, bytes));
+    if (data_ == nullptr) throw std::bad_alloc();
+    std::memset(static_cast<void*>(data_), 0, bytes);
+  }
+  ~Buffer() { std::free(data_); }
+  Buffer(Buffer&& other) noexcept { swap(other); }
+  Buffer& operator=(Buffer&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  Value* data() { return data_; }
+  const Value* data() const { return data_; }
+  size_t size() const { return count_; }
+  Value& operator[](size_t at) { return data_[at]; }
+  const Value& operator[](size_t at) const { return data_[at]; }
+
+ private:
+  static constexpr size_t kLine = 64;
+
+  void swap(Buffer& other) {
+    std::swap(data_, other.data_);
+    std::swap(count_, other.count_);
+  }
+
+  Value* data_ = nullptr;
+  size_t count_ = 0;
+};
+
+}  // namespace vitlet
