@@ -14,6 +14,7 @@ constexpr bool kSignedActivations = false;
 // 6 rows by 2 vectors are 12 accumulators of the 16 registers.
 constexpr int kTileRows = 6;
 constexpr int kVectorsAtOnce = 2;
+// All loops over rows and vectors are unrolled: with one that is not, GCC keeps the sums in memory.
 // Inputs that are widened to int16 at a time: 6 rows of them stay in the first-level cache.
 constexpr int kBlock = 256;
 
@@ -21,7 +22,9 @@ constexpr int kBlock = 256;
 template <int R, int V, int Step>
 inline void add_products(const int16_t (&wide)[R][kBlock], const int8_t* packed, int groups, int32_t* out) {
   __m256i sums[R][V];
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       sums[r][v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(out + r * kPanel + v * kVector));
     }
@@ -44,7 +47,9 @@ inline void add_products(const int16_t (&wide)[R][kBlock], const int8_t* packed,
       }
     }
   }
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       _mm256_store_si256(reinterpret_cast<__m256i*>(out + r * kPanel + v * kVector), sums[r][v]);
     }
@@ -55,12 +60,14 @@ template <int R, int V>
 __attribute__((noinline)) void product(const uint8_t* a, size_t stride, const int8_t* packed, int groups,
                                        const int32_t* start, int32_t* out) {
   alignas(32) int16_t wide[R][kBlock];
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
     for (int c = 0; c < V * kVector; ++c) out[r * kPanel + c] = start[c];
   }
   constexpr int kBlockGroups = kBlock / kGroup;
   for (int first = 0; first < groups; first += kBlockGroups) {
     const int count = groups - first < kBlockGroups ? groups - first : kBlockGroups;
+#pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const uint8_t* const from = a + r * stride + first * kGroup;
       for (int i = 0; i < count * kGroup; ++i) wide[r][i] = from[i];
@@ -77,7 +84,9 @@ __attribute__((noinline)) void product(const uint8_t* a, size_t stride, const in
 template <int R, int V, int Step>
 inline void float_products(const float* a, size_t stride, const float* packed, int inputs, float* out) {
   __m256 sums[R][V];
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) sums[r][v] = _mm256_setzero_ps();
   }
   for (int input = 0; input < inputs; ++input) {
@@ -91,7 +100,9 @@ inline void float_products(const float* a, size_t stride, const float* packed, i
       for (int v = 0; v < V; ++v) sums[r][v] = _mm256_fmadd_ps(activation, weights[v], sums[r][v]);
     }
   }
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < V; ++v) _mm256_store_ps(out + r * kPanel + v * kVector, sums[r][v]);
   }
 }
