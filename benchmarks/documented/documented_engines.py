@@ -74,7 +74,7 @@ def example():
 
 
 class TorchLike(Documented):
-    """timm's module in eager mode, and as TorchScript, as PyTorch's pages have it."""
+    """What runs as a PyTorch module."""
 
     def run_module(self, module, threads):
         import torch
@@ -102,14 +102,19 @@ class Torch(TorchLike):
         save_file(copy.deepcopy(model.state_dict()), target)
         target.with_name(target.name + ".name").write_text(model.default_cfg["architecture"])
 
-    def load(self, artifact, threads):
+    def restored(self, artifact):
         import timm
-        import torch
         from safetensors.torch import load_file
 
         name = artifact.path.with_name(artifact.path.name + ".name").read_text()
         model = timm.create_model(name, pretrained=False).eval()
         model.load_state_dict(load_file(artifact.path))
+        return model
+
+    def load(self, artifact, threads):
+        import torch
+
+        model = self.restored(artifact)
         if artifact.precision.name == "fp32":
             return self.run_module(model, threads)
         model = model.to(torch.bfloat16)
@@ -315,7 +320,7 @@ class ExecuTorch(Documented):
         from executorch.runtime import Runtime  # noqa: F401
 
 
-class Inductor(Documented):
+class Inductor(TorchLike):
     """AOTInductor for fp32; PT2 export quantization with X86InductorQuantizer for int8."""
 
     name, ending, names = "documented-inductor", ".pt2", ("fp32", "int8-static")
@@ -342,49 +347,18 @@ class Inductor(Documented):
     def load(self, artifact, threads):
         import torch
 
-        torch.set_num_threads(threads)
-        model = torch._inductor.aoti_load_package(str(artifact.path))
-
-        def run(images):
-            with torch.inference_mode():
-                return model(torch.from_numpy(images)).numpy()
-
-        return run
-
-    def warm_imports(self):
-        import torch._inductor  # noqa: F401
+        return self.run_module(torch._inductor.aoti_load_package(str(artifact.path)), threads)
 
 
-class TorchAo(Documented):
+class TorchAo(Torch):
     """quantize_ and torch.compile, as torchao's README has it; the file is the fp32 state."""
 
-    name, ending, names = "documented-torchao", ".safetensors", ("int8-dynamic",)
-
-    def write(self, model, precision, target, calibration):
-        from safetensors.torch import save_file
-
-        save_file(copy.deepcopy(model.state_dict()), target)
-        target.with_name(target.name + ".name").write_text(model.default_cfg["architecture"])
+    name, names = "documented-torchao", ("int8-dynamic",)
 
     def load(self, artifact, threads):
-        import timm
         import torch
-        from safetensors.torch import load_file
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-        torch.set_num_threads(threads)
-        name = artifact.path.with_name(artifact.path.name + ".name").read_text()
-        model = timm.create_model(name, pretrained=False).eval()
-        model.load_state_dict(load_file(artifact.path))
+        model = self.restored(artifact)
         quantize_(model, Int8DynamicActivationInt8WeightConfig())
-        compiled = torch.compile(model, mode="max-autotune")
-
-        def run(images):
-            with torch.inference_mode():
-                return compiled(torch.from_numpy(images)).float().numpy()
-
-        return run
-
-    def warm_imports(self):
-        import timm  # noqa: F401
-        import torchao  # noqa: F401
+        return self.run_module(torch.compile(model, mode="max-autotune"), threads)

@@ -6,14 +6,16 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vitlet.data.calibration import Calibration
+from vitlet.engines.answers import require_same_answers
 from vitlet.engines.artifacts import int8_note
 from vitlet.engines.litert.session import load_runtime
 from vitlet.engines.quiet import without_stderr
@@ -21,9 +23,6 @@ from vitlet.engines.torchscript.program import evaluation_module, example_images
 from vitlet.engines.trailer import with_record
 from vitlet.errors import Unsupported, VitletError
 from vitlet.records import Classifier, Precision
-
-#: Relative L2 error of the logits that another order of additions may bring.
-_MOST_ERROR = 1e-4
 
 #: With the products of the attention in int8, too, XNNPACK takes only pieces of the graph: DeiT-S took 88 ms instead
 #: of 21 (ai-edge-litert 2.3.0, 2 threads).
@@ -41,7 +40,7 @@ def litert_file(
     with _quietly():
         try:
             content, note = _converted(classifier), ""
-            _check_answers(content, classifier)
+            require_same_answers(_answers(content), evaluation_module(classifier), classifier, "LiteRT's form")
             if precision.name != "fp32":
                 content = _quantized(content, precision, calibration)
                 note = int8_note(_int8_weights(content), classifier.module)
@@ -135,19 +134,15 @@ def _int8_weights(content: bytes) -> int:
     return sum(stored.values())
 
 
-def _check_answers(content: bytes, classifier: Classifier) -> None:
-    """A converted program holds only the path that one example took: other images tell."""
+def _answers(content: bytes) -> Callable[[Tensor], Tensor]:
+    """A converted model as a function of one image."""
     interpreter: Any = load_runtime().Interpreter(model_content=content)
     interpreter.allocate_tensors()
     source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    module = evaluation_module(classifier)
-    with torch.no_grad():
-        for seed in (1, 2):
-            images = example_images(classifier, 1, seed=seed)
-            interpreter.set_tensor(source, images.numpy())
-            interpreter.invoke()
-            right, answer = module(images), torch.from_numpy(interpreter.get_tensor(target))
-            if answer.shape != right.shape or not (answer - right).norm() <= _MOST_ERROR * right.norm():
-                raise Unsupported(
-                    f"LiteRT's form of {classifier.reference} answers wrongly; use the torch engine for it"
-                )
+
+    def answer(images: Tensor) -> Tensor:
+        interpreter.set_tensor(source, images.numpy())
+        interpreter.invoke()
+        return torch.from_numpy(interpreter.get_tensor(target))
+
+    return answer
