@@ -50,6 +50,8 @@ VITLET_API size_t vitlet_image_width(const vitlet_model *model);
 VITLET_API size_t vitlet_classes(const vitlet_model *model);
 /* The name of a class, UTF-8; NULL if there is no such class. */
 VITLET_API const char *vitlet_label(const vitlet_model *model, size_t class_number);
+/* "int8-dynamic" or "fp32". */
+VITLET_API const char *vitlet_precision(const vitlet_model *model);
 /* The instruction set that this model runs on. */
 VITLET_API const char *vitlet_instruction_set(const vitlet_model *model);
 

@@ -39,6 +39,7 @@ class Model {
   size_t height() const { return vitlet_image_height(get()); }
   size_t width() const { return vitlet_image_width(get()); }
   size_t classes() const { return vitlet_classes(get()); }
+  std::string precision() const { return vitlet_precision(get()); }
   std::string instruction_set() const { return vitlet_instruction_set(get()); }
   std::vector<std::string> labels() const {
     std::vector<std::string> found;
@@ -118,6 +119,7 @@ NB_MODULE(_native, module) {
       .def_prop_ro("height", &Model::height)
       .def_prop_ro("width", &Model::width)
       .def_prop_ro("classes", &Model::classes)
+      .def_prop_ro("precision", &Model::precision)
       .def_prop_ro("labels", &Model::labels)
       .def_prop_ro("instruction_set", &Model::instruction_set);
   nb::class_<Session>(module, "Session")

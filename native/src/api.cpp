@@ -22,6 +22,14 @@ constexpr int kMostThreads = 1024;
 
 thread_local std::string last_error;
 
+void remember(const char* sentence) noexcept {
+  try {
+    last_error = sentence;
+  } catch (...) {
+    last_error = "no memory";  // short enough to need none
+  }
+}
+
 template <class Work>
 auto guarded(Work work) -> decltype(work()) {
   using Result = decltype(work());
@@ -29,9 +37,9 @@ auto guarded(Work work) -> decltype(work()) {
   try {
     return work();
   } catch (const std::bad_alloc&) {
-    last_error = "there is not enough memory";
+    remember("there is not enough memory");
   } catch (const std::exception& error) {
-    last_error = error.what();
+    remember(error.what());
   }
   if constexpr (std::is_pointer_v<Result>) {
     return nullptr;
@@ -73,6 +81,10 @@ size_t vitlet_classes(const vitlet_model* model) { return model->model->config.c
 const char* vitlet_label(const vitlet_model* model, size_t class_number) {
   const auto& labels = model->model->config.labels;
   return class_number < labels.size() ? labels[class_number].c_str() : nullptr;
+}
+
+const char* vitlet_precision(const vitlet_model* model) {
+  return model->model->config.arithmetic == vitlet::Arithmetic::kInt8 ? "int8-dynamic" : "fp32";
 }
 
 const char* vitlet_instruction_set(const vitlet_model* model) { return model->model->kernels->name; }

@@ -5,8 +5,9 @@
 #include "error.h"
 
 #if defined(__aarch64__) && defined(__linux__)
-#include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace vitlet {
@@ -16,20 +17,31 @@ extern const Kernels kAvx512Vnni;
 extern const Kernels kAvx2;
 #endif
 #if defined(__aarch64__)
+extern const Kernels kNeonI8mm;
 extern const Kernels kNeonDot;
+extern const Kernels kNeon;
 #endif
 extern const Kernels kGeneric;
 
 namespace {
 
 #if defined(__aarch64__)
-bool has_dot_product() {
 #if defined(__linux__)
-  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
-#else
-  return true;  // every Apple processor that runs AArch64 code
-#endif
+// The kernel's HWCAP_ASIMDDP and HWCAP2_I8MM, which older headers do not have.
+bool has_dot_product() { return (getauxval(AT_HWCAP) & (1UL << 20)) != 0; }
+bool has_int8_matrices() { return (getauxval(AT_HWCAP2) & (1UL << 13)) != 0; }
+#elif defined(__APPLE__)
+bool has(const char* feature) {
+  int value = 0;
+  size_t size = sizeof(value);
+  return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
 }
+bool has_dot_product() { return has("hw.optional.arm.FEAT_DotProd"); }
+bool has_int8_matrices() { return has("hw.optional.arm.FEAT_I8MM"); }
+#else
+bool has_dot_product() { return false; }
+bool has_int8_matrices() { return false; }
+#endif
 #endif
 
 std::vector<const Kernels*> found() {
@@ -43,7 +55,9 @@ std::vector<const Kernels*> found() {
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&kAvx2);
 #endif
 #if defined(__aarch64__)
+  if (has_int8_matrices()) sets.push_back(&kNeonI8mm);
   if (has_dot_product()) sets.push_back(&kNeonDot);
+  sets.push_back(&kNeon);
 #endif
   sets.push_back(&kGeneric);
   return sets;

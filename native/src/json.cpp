@@ -173,6 +173,21 @@ class JsonReader {
     return code;
   }
 
+  // The rest of a character that starts with `first` (RFC 3629): no overlong form, no surrogate, none above U+10FFFF.
+  void multibyte(unsigned char first, std::string& into) {
+    const int more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+    if (first < 0xC2 || first > 0xF4) fail("not UTF-8");
+    into += static_cast<char>(first);
+    for (int i = 0; i < more; ++i) {
+      const auto byte = static_cast<unsigned char>(peek());
+      const unsigned least = i > 0 ? 0x80 : first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+      const unsigned most = i > 0 ? 0xBF : first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+      if (byte < least || byte > most) fail("not UTF-8");
+      into += static_cast<char>(byte);
+      ++at_;
+    }
+  }
+
   void escaped(std::string& into) {
     const char c = peek();
     ++at_;
@@ -245,6 +260,8 @@ class JsonReader {
         escaped(found);
       } else if (static_cast<unsigned char>(c) < 0x20) {
         fail("a control character in a string");
+      } else if (static_cast<unsigned char>(c) >= 0x80) {
+        multibyte(static_cast<unsigned char>(c), found);
       } else {
         found += c;
       }

@@ -14,7 +14,7 @@ class Json {
  public:
   enum class Kind { kNull, kBool, kNumber, kString, kArray, kObject };
 
-  // Throws Error: `text` is no JSON document, is nested deeper than 32, or repeats a key.
+  // Throws Error: `text` is no JSON document in UTF-8, is nested deeper than 32, or repeats a key.
   static Json parse(std::string_view text);
 
   Kind kind() const { return kind_; }

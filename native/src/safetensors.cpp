@@ -68,7 +68,8 @@ Tensor tensor(const std::string& name, const Json& entry, const uint8_t* data, s
 }  // namespace
 
 MappedFile::MappedFile(const std::string& path) {
-  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  // Without O_NONBLOCK, opening a pipe would wait for somebody to write to it.
+  const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.value < 0) cannot("open", path);
   struct stat status {};
   if (fstat(file.value, &status) != 0) cannot("read", path);

@@ -124,7 +124,10 @@ struct Session::Worker {
         bytes(int8 ? most_rows * stride : 0),
         scale(most_rows),
         low(most_rows),
-        scratch(round_up(kernels.attention_scratch(static_cast<int>(tokens)), 64)) {}
+        scratch(round_up(kernels.attention_scratch(static_cast<int>(tokens)), 64)),
+        inputs(int8 ? 0 : most_rows * stride),
+        features(config.pool == Pool::kToken ? 0 : round_up(config.pooled(), kPanel)),
+        second(config.distilled ? config.classes : 0) {}
 
   // ---- Time ----
 
@@ -145,7 +148,7 @@ struct Session::Worker {
     for (size_t r = 0; r < rows; ++r) {
       const float* const row = x + r * x_stride;
       if (!int8) {
-        float* const to = prepared() + r * stride;
+        float* const to = inputs.data() + r * stride;
         if (normalized) {
           kernels.normalize(row, n, config.norm_eps, to);
         } else {
@@ -166,14 +169,8 @@ struct Session::Worker {
       const ByteRows a{bytes.data(), stride, scale.data(), low.data()};
       kernels.linear(layer.view(), a, static_cast<int>(rows), write, activation, out, out_stride);
     } else {
-      kernels.float_linear(layer.view(), prepared(), stride, static_cast<int>(rows), write, activation, out, out_stride);
+      kernels.float_linear(layer.view(), inputs.data(), stride, static_cast<int>(rows), write, activation, out, out_stride);
     }
-  }
-
-  // Where fp32 keeps the input of a linear; its output goes elsewhere.
-  float* prepared() {
-    if (inputs.size() == 0) inputs = Buffer<float>(most_rows * stride);
-    return inputs.data();
   }
 
   float* row_of(size_t image, size_t token) {
@@ -217,7 +214,7 @@ struct Session::Worker {
       float* const out = row_of(image, first + prefix);
       const size_t count = config.patch_inputs();
       for (size_t r = 0; r < patches; ++r) {
-        float* const row = int8 ? wide.data() : prepared() + r * stride;
+        float* const row = int8 ? wide.data() : inputs.data() + r * stride;
         gather(images, image, patch + r, row);
         if (int8) {
           // Pixels of 8 bits are their own bytes: the range is never narrower than theirs.
@@ -338,17 +335,16 @@ struct Session::Worker {
     if (model.final_norm) {
       for (size_t token = 0; token < read; ++token) normalize(*model.final_norm, row_of(image, token), width);
     }
-    float* const pooled = narrow_features();
     if (config.pool == Pool::kToken) {
       classify(row_of(image, 0), model.head, logits);
       if (config.distilled) {
-        if (second.size() == 0) second = Buffer<float>(config.classes);
         float* const other = second.data();
         classify(row_of(image, 1), *model.distillation_head, other);
         for (size_t i = 0; i < config.classes; ++i) logits[i] = (logits[i] + other[i]) / 2;
       }
       return;
     }
+    float* const pooled = features.data();
     float* const mean = config.pool == Pool::kTokenAndMean ? pooled + width : pooled;
     if (config.pool == Pool::kTokenAndMean) std::memcpy(pooled, row_of(image, 0), width * sizeof(float));
     std::fill(mean, mean + width, 0.0f);
@@ -360,23 +356,18 @@ struct Session::Worker {
     classify(pooled, model.head, logits);
   }
 
-  void classify(float* features, const PackedLinear& head, float* logits) {
+  void classify(float* row, const PackedLinear& head, float* logits) {
     size_t count = config.pooled();
-    if (model.pool_norm) normalize(*model.pool_norm, features, count);
+    if (model.pool_norm) normalize(*model.pool_norm, row, count);
     if (model.pre_logits) {
-      prepare(features, 0, count, 1, false, Phase::kHead);
+      prepare(row, 0, count, 1, false, Phase::kHead);
       apply(*model.pre_logits, 1, Write::kStore, Activation::kNone, wide.data(), stride, Phase::kHead);
       count = config.pre_logits;
       for (size_t i = 0; i < count; ++i) wide[i] = std::tanh(wide[i]);
-      features = wide.data();
+      row = wide.data();
     }
-    prepare(features, 0, count, 1, false, Phase::kHead);
+    prepare(row, 0, count, 1, false, Phase::kHead);
     apply(head, 1, Write::kStore, Activation::kNone, logits, config.classes, Phase::kHead);
-  }
-
-  float* narrow_features() {
-    if (features.size() == 0) features = Buffer<float>(round_up(config.pooled(), kPanel));
-    return features.data();
   }
 
   // ---- Everything ----
@@ -395,8 +386,8 @@ struct Session::Worker {
   Buffer<float> scale;
   Buffer<float> low;
   Buffer<uint8_t> scratch;
-  Buffer<float> inputs;
-  Buffer<float> features;
+  Buffer<float> inputs;    // of a linear in fp32; its output goes elsewhere
+  Buffer<float> features;  // pooled, where they are not a token's own row
   Buffer<float> second;  // the distillation head's logits
   Phase phase = Phase::kWait;
   Clock::time_point since;
@@ -496,6 +487,7 @@ void Session::profile(bool on) {
 }
 
 std::array<double, kPhases> Session::milliseconds() const {
+  const std::lock_guard<std::mutex> alone(running_);
   std::array<double, kPhases> total{};
   for (const auto& worker : workers_) {
     for (int i = 0; i < kPhases; ++i) total[static_cast<size_t>(i)] += worker->spent[static_cast<size_t>(i)];

@@ -42,7 +42,7 @@ class Session {
   void work(const Source& images, size_t batch, float* logits, int thread);
 
   const std::shared_ptr<const Model> model_;
-  std::mutex running_;
+  mutable std::mutex running_;
   Threads threads_;
   size_t batch_ = 0;         // what the buffers are large enough for
   size_t rows_ = 0;          // batch_ times the tokens of an image

@@ -1,6 +1,10 @@
 #include "threads.h"
 
 #include <chrono>
+#include <string>
+#include <system_error>
+
+#include "error.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
@@ -27,16 +31,7 @@ void relax() {
 void Barrier::wait() {
   if (threads_ == 1) return;
   const unsigned round = round_.load(std::memory_order_acquire);
-  if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    missing_.store(threads_, std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleeping_.load(std::memory_order_seq_cst) > 0) {
-      // Holding the lock once makes sure that a thread about to sleep has either seen the new round or sleeps.
-      { const std::lock_guard<std::mutex> lock(mutex_); }
-      turned_.notify_all();
-    }
-    return;
-  }
+  if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) return turn();
   const auto turned = [&] { return round_.load(std::memory_order_seq_cst) != round; };
   const auto end = std::chrono::steady_clock::now() + kBusy;
   do {
@@ -51,10 +46,38 @@ void Barrier::wait() {
   sleeping_.fetch_sub(1, std::memory_order_seq_cst);
 }
 
+void Barrier::excuse(int threads) {
+  if (missing_.fetch_sub(threads, std::memory_order_acq_rel) == threads) turn();
+}
+
+void Barrier::turn() {
+  missing_.store(threads_, std::memory_order_relaxed);
+  round_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleeping_.load(std::memory_order_seq_cst) > 0) {
+    // Holding the lock once makes sure that a thread about to sleep has either seen the new round or sleeps.
+    { const std::lock_guard<std::mutex> lock(mutex_); }
+    turned_.notify_all();
+  }
+}
+
 Threads::Threads(int threads) : barrier_(threads), gate_(threads) {
   workers_.reserve(static_cast<size_t>(threads - 1));
-  for (int number = 1; number < threads; ++number) {
-    workers_.emplace_back([this, number] { serve(number); });
+  try {
+    for (int number = 1; number < threads; ++number) {
+      workers_.emplace_back([this, number] { serve(number); });
+    }
+  } catch (...) {
+    // Those that did start wait at the gate for all `threads`, this one included.
+    const int started = count() - 1;
+    stop_ = true;
+    gate_.excuse(threads - started);
+    for (std::thread& worker : workers_) worker.join();
+    try {
+      throw;
+    } catch (const std::system_error& error) {
+      throw Error("only " + std::to_string(started + 1) + " of " + std::to_string(threads) +
+                  " threads could be had: " + error.code().message());
+    }
   }
 }
 

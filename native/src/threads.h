@@ -16,8 +16,12 @@ class Barrier {
   explicit Barrier(int threads) : threads_(threads), missing_(threads) {}
 
   void wait();
+  // Counts `threads` as arrived, of those that have not, without waiting: for threads that will never come.
+  void excuse(int threads);
 
  private:
+  void turn();
+
   const int threads_;
   std::atomic<int> missing_;
   std::atomic<unsigned> round_{0};
@@ -26,10 +30,10 @@ class Barrier {
   std::condition_variable turned_;
 };
 
-
 // `threads` threads, the caller's included. Not to be used by two callers at once.
 class Threads {
  public:
+  // Throws Error: the system does not give so many.
   explicit Threads(int threads);
   ~Threads();
   Threads(const Threads&) = delete;

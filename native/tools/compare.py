@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from write_model import write
 
+from vitlet.engines.native.model_file import model_file
 from vitlet.pipeline import load
+from vitlet.records import Precision
 
 LIBRARY = Path(__file__).parents[1] / "build" / "libvitlet.so"
 
@@ -95,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("fp32", "int8-dynamic"):
             path = Path(folder) / precision
-            write(classifier, precision, path)
+            path.write_bytes(model_file(classifier, Precision(precision)))
             for name in library.instruction_sets():
                 os.environ["VITLET_ISA"] = name
                 session = Session(library, path, options.threads)

@@ -42,22 +42,44 @@ inline Floats gate(Floats x, const float (&polynomial)[11]) {
 
 #include "gate_polynomials.inc"
 
-inline Floats gelu(Floats x) { return gate(x, kNormal); }
-inline Floats gelu_tanh(Floats x) { return gate(x, kNormalByTanh); }
-
-// x / (1 + e^(-1.702 x)), by 2^-|z| so that nothing overflows.
-inline Floats quick_gelu(Floats x) {
-  const Floats z = mul(x, every(1.702f * 1.44269504089f));
-  const Floats small = power_of_two(least(z, sub(every(0.0f), z)));  // 2^-|z|
-  const Floats share = divide(every(1.0f), add(every(1.0f), small)); // of the larger side
-  const Floats other = mul(small, share);
-  return mul(x, choose_positive(z, share, other));
+// x / (1 + 2^-z), by 2^-|z| so that nothing overflows.
+inline Floats logistic_gate(Floats x, Floats z) {
+  const Floats small = power_of_two(least(z, sub(every(0.0f), z)));   // 2^-|z|
+  const Floats share = divide(every(1.0f), add(every(1.0f), small));  // of the larger side
+  return mul(x, choose_positive(z, share, mul(small, share)));
 }
 
-template <Activation kind>
+constexpr float kLog2E = 1.44269504089f;
+
+inline Floats quick_gelu(Floats x) { return logistic_gate(x, mul(x, every(1.702f * kLog2E))); }
+
+// (1 + tanh(u)) / 2 = 1 / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3).
+inline Floats gelu_tanh(Floats x) {
+  const Floats cubic = fma(mul(x, x), every(0.044715f), every(1.0f));
+  return logistic_gate(x, mul(mul(x, cubic), every(2.0f * 0.797884560803f * kLog2E)));
+}
+
+// By erfc(z) = t (a1 + a2 t + ... + a5 t^4) e^(-z^2) + 1.5e-7, t = 1 / (1 + 0.3275911 z): Abramowitz and Stegun, 7.1.26.
+inline Floats gelu(Floats x) {
+  const Floats magnitude = most(x, sub(every(0.0f), x));
+  const Floats t = divide(every(1.0f), fma(magnitude, every(0.3275911f * 0.707106781187f), every(1.0f)));
+  Floats p = every(1.061405429f);
+  p = fma(p, t, every(-1.453152027f));
+  p = fma(p, t, every(1.421413741f));
+  p = fma(p, t, every(-0.284496736f));
+  p = fma(p, t, every(0.254829592f));
+  const Floats tail = mul(mul(mul(p, t), every(0.5f)), power_of_two(mul(mul(x, x), every(-0.5f * kLog2E))));
+  return mul(x, choose_positive(x, sub(every(1.0f), tail), tail));
+}
+
+// Beside int8 products an error of 1e-5 is nothing, and polynomials need no division.
+enum class Accuracy { kFull, kOfInt8 };
+
+template <Activation kind, Accuracy accuracy>
 inline Floats activated(Floats x) {
-  if constexpr (kind == Activation::kGelu) return gelu(x);
-  if constexpr (kind == Activation::kGeluTanh) return gelu_tanh(x);
+  constexpr bool fast = accuracy == Accuracy::kOfInt8;
+  if constexpr (kind == Activation::kGelu) return fast ? gate(x, kNormal) : gelu(x);
+  if constexpr (kind == Activation::kGeluTanh) return fast ? gate(x, kNormalByTanh) : gelu_tanh(x);
   if constexpr (kind == Activation::kQuickGelu) return quick_gelu(x);
   return x;
 }

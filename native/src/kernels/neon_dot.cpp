@@ -3,97 +3,79 @@
 #include "simd_neon.h"
 
 #include "kernels.h"
+#include "neon_float_product.h"
 
 namespace {
 
 using vitlet::kPanel;
 
 constexpr int kGroup = 4;
-constexpr int kVector = 4;
+constexpr int kVector = 16;  // four registers of sums
 constexpr bool kSignedActivations = true;
-// 4 rows by 4 vectors are 16 accumulators, beside 4 vectors of weights and 4 of activations.
-constexpr int kTileRows = 4;
-constexpr int kVectorsAtOnce = 4;
+// 6 rows by 4 registers are 24 accumulators; with 16 bytes of each row they leave two registers for weights.
+constexpr int kTileRows = 6;
 constexpr int kGroupsAtOnce = 4;
+// All loops over rows and columns are unrolled: with one that is not, GCC keeps the sums in memory.
 
-template <int R, int V>
-struct Sums {
-  int32x4_t at[R][V];
-};
-
-template <int Lane, int R, int V>
-inline void add_group(Sums<R, V>& sums, const int8x16_t (&activations)[R], const int8_t* weights) {
-  for (int v = 0; v < V; ++v) {
-    const int8x16_t column = vld1q_s8(weights + v * 16);
-    for (int r = 0; r < R; ++r) sums.at[r][v] = vdotq_laneq_s32(sums.at[r][v], column, activations[r], Lane);
+template <int R>
+inline void read_rows(const uint8_t* a, size_t stride, int8x16_t (&activations)[R]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+    activations[r] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(a + r * stride), vdupq_n_u8(0x80)));
   }
 }
 
-template <int R, int V, int Step>
-inline void add_products(const uint8_t* a, size_t stride, const int8_t* packed, int groups, const int32_t* start,
-                         int32_t* out) {
-  Sums<R, V> sums;
-  for (int v = 0; v < V; ++v) {
-    const int32x4_t first = vld1q_s32(start + v * kVector);
-    for (int r = 0; r < R; ++r) sums.at[r][v] = first;
+template <int Lane, int R>
+inline void add_group(int32x4_t (&sums)[R][4], const int8x16_t (&activations)[R], const int8_t* packed) {
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const int8x16_t weights = vld1q_s8(packed + i * 16);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) sums[r][i] = vdotq_laneq_s32(sums[r][i], weights, activations[r], Lane);
   }
-  constexpr int kStep = Step * kVector * kGroup;
-  // Bytes past the last group meet no weights here: the tail below takes only the groups that there are.
-  for (int group = 0; group < groups; group += kGroupsAtOnce) {
-    int8x16_t activations[R];
-    for (int r = 0; r < R; ++r) {
-      const uint8x16_t bytes = vld1q_u8(a + r * stride + group * kGroup);
-      activations[r] = vreinterpretq_s8_u8(veorq_u8(bytes, vdupq_n_u8(0x80)));
-    }
-    const int8_t* const weights = packed + static_cast<size_t>(group) * kStep;
-    const int left = groups - group;
-    add_group<0>(sums, activations, weights);
-    if (left > 1) add_group<1>(sums, activations, weights + kStep);
-    if (left > 2) add_group<2>(sums, activations, weights + 2 * kStep);
-    if (left > 3) add_group<3>(sums, activations, weights + 3 * kStep);
+}
+
+// 16 columns of a panel in which one group of inputs takes `step` bytes.
+template <int R>
+__attribute__((noinline)) void add_products(const uint8_t* a, size_t stride, const int8_t* packed, size_t step,
+                                            int groups, const int32_t* start, int32_t* out) {
+  int32x4_t sums[R][4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const int32x4_t first = vld1q_s32(start + i * 4);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) sums[r][i] = first;
   }
+  int8x16_t activations[R];
+  int left = groups;
+  for (; left >= kGroupsAtOnce; left -= kGroupsAtOnce) {
+    read_rows(a, stride, activations);
+    add_group<0>(sums, activations, packed);
+    add_group<1>(sums, activations, packed + step);
+    add_group<2>(sums, activations, packed + 2 * step);
+    add_group<3>(sums, activations, packed + 3 * step);
+    a += kGroupsAtOnce * kGroup;
+    packed += kGroupsAtOnce * step;
+  }
+  if (left > 0) {
+    read_rows(a, stride, activations);
+    add_group<0>(sums, activations, packed);
+    if (left > 1) add_group<1>(sums, activations, packed + step);
+    if (left > 2) add_group<2>(sums, activations, packed + 2 * step);
+  }
+#pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) vst1q_s32(out + r * kPanel + v * kVector, sums.at[r][v]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) vst1q_s32(out + r * kPanel + i * 4, sums[r][i]);
   }
 }
 
 template <int R, int V>
 void product(const uint8_t* a, size_t stride, const int8_t* packed, int groups, const int32_t* start, int32_t* out) {
-  int v = 0;
-  for (; v + kVectorsAtOnce <= V; v += kVectorsAtOnce) {
-    add_products<R, kVectorsAtOnce, V>(a, stride, packed + v * 16, groups, start + v * kVector, out + v * kVector);
+  constexpr int kBytes = kVector * kGroup;
+  for (int v = 0; v < V; ++v) {
+    add_products<R>(a, stride, packed + v * kBytes, V * kBytes, groups, start + v * kVector, out + v * kVector);
   }
-  constexpr int kLeft = V % kVectorsAtOnce;
-  if constexpr (kLeft > 0) {
-    add_products<R, kLeft, V>(a, stride, packed + v * 16, groups, start + v * kVector, out + v * kVector);
-  }
-}
-
-template <int R, int V, int Step>
-inline void add_float_products(const float* a, size_t stride, const float* packed, int inputs, float* out) {
-  float32x4_t sums[R][V];
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) sums[r][v] = vdupq_n_f32(0.0f);
-  }
-  for (int input = 0; input < inputs; ++input) {
-    for (int v = 0; v < V; ++v) {
-      const float32x4_t weights = vld1q_f32(packed + (static_cast<size_t>(input) * Step + v) * kVector);
-      for (int r = 0; r < R; ++r) sums[r][v] = vfmaq_n_f32(sums[r][v], weights, a[r * stride + input]);
-    }
-  }
-  for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < V; ++v) vst1q_f32(out + r * kPanel + v * kVector, sums[r][v]);
-  }
-}
-
-template <int R, int V>
-void float_product(const float* a, size_t stride, const float* packed, int inputs, float* out) {
-  int v = 0;
-  for (; v + kVectorsAtOnce <= V; v += kVectorsAtOnce) {
-    add_float_products<R, kVectorsAtOnce, V>(a, stride, packed + v * kVector, inputs, out + v * kVector);
-  }
-  constexpr int kLeft = V % kVectorsAtOnce;
-  if constexpr (kLeft > 0) add_float_products<R, kLeft, V>(a, stride, packed + v * kVector, inputs, out + v * kVector);
 }
 
 }  // namespace

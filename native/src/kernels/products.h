@@ -77,9 +77,9 @@ inline void write_first(float* to, Floats y, int count, Write write) {
   for (int i = 0; i < count; ++i) to[i] = write == Write::kAdd ? to[i] + part[i] : part[i];
 }
 
-template <Activation kind, Write write>
+template <Activation kind, Accuracy accuracy, Write write>
 inline void put(float* to, Floats y, int columns_left) {
-  y = activated<kind>(y);
+  y = activated<kind, accuracy>(y);
   if (columns_left < kLanes) {
     write_first(to, y, columns_left, write);
   } else {
@@ -104,7 +104,7 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
         for (int c = 0; c < columns; c += kLanes) {
           const Floats product = mul(from_int32(tile + r * kPanel + c), scale);
           const Floats rest = fma(low, load(layer.sum + first + c), load(layer.bias + first + c));
-          put<kind, write>(to + c, fma(product, load(layer.scale + first + c), rest), layer.outputs - first - c);
+          put<kind, Accuracy::kOfInt8, write>(to + c, fma(product, load(layer.scale + first + c), rest), layer.outputs - first - c);
         }
       }
     });
@@ -123,7 +123,7 @@ inline void float_linear_as(const Linear& layer, const float* a, size_t stride, 
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          put<kind, write>(to + c, add(load(tile + r * kPanel + c), load(layer.bias + first + c)),
+          put<kind, Accuracy::kFull, write>(to + c, add(load(tile + r * kPanel + c), load(layer.bias + first + c)),
                            layer.outputs - first - c);
         }
       }
@@ -257,7 +257,7 @@ void attention(const Head& head, const ByteRows& queries, int rows, float* out, 
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
           const Floats y = mul(from_int32(tile + r * kPanel + c), every(factor[r]));
-          put<Activation::kNone, Write::kStore>(to + c, y, head.width - first - c);
+          put<Activation::kNone, Accuracy::kOfInt8, Write::kStore>(to + c, y, head.width - first - c);
         }
       }
     }
@@ -302,7 +302,7 @@ void float_attention(const FloatHead& head, const float* queries, size_t stride,
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          put<Activation::kNone, Write::kStore>(to + c, mul(load(tile + r * kPanel + c), every(factor[r])),
+          put<Activation::kNone, Accuracy::kFull, Write::kStore>(to + c, mul(load(tile + r * kPanel + c), every(factor[r])),
                                                 head.width - first - c);
         }
       }

@@ -35,6 +35,7 @@ BUILT_IN = (
     "vitlet.engines.torchao:TorchAoEngine",
     "vitlet.engines.executorch:ExecuTorchEngine",
     "vitlet.engines.litert:LiteRtEngine",
+    "vitlet.engines.native:NativeEngine",
 )
 
 

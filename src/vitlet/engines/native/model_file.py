@@ -1,41 +1,53 @@
-"""Write a classifier as a model file of the native library: exact rewrites, then int8 by output channel.
+"""Writing a classifier as a model file of the native library: exact rewrites, then int8 by output channel.
 
-    python native/tools/write_model.py deit_small_patch16_224 model.safetensors --random-weights
-
-To become ``vitlet.engines.native``'s export.
+The file is safetensors. Its metadata has two JSON texts: "vitlet" is the configuration, which the library reads
+(``native/src/config.cpp`` has the limits), and "image_spec" says how an image becomes the pixels that it takes.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from vitlet.pipeline import load
-from vitlet.records import Classifier
+from vitlet.errors import Unsupported
+from vitlet.records import Classifier, Precision, VitArchitecture, to_json
 
-Arrays = dict[str, np.ndarray]
+FORMAT = 1
 
-
-def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[outputs, inputs] -> int8 of the same shape, and float32 [outputs]: the weight is scale * int8."""
-    scale = np.abs(weight).max(axis=1) / 127
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale
+Arrays: TypeAlias = dict[str, np.ndarray]
 
 
-class Writer:
+def model_file(classifier: Classifier, precision: Precision) -> bytes:
+    """The content of the file.
+
+    Raises:
+        Unsupported: the model is no canonical ViT.
+    """
+    architecture = classifier.architecture
+    if not isinstance(architecture, VitArchitecture):
+        raise Unsupported(
+            f"{classifier.reference} is no canonical ViT, and the native engine runs no other; use another engine"
+        )
+    metadata = {
+        "vitlet": json.dumps(_configuration(classifier, architecture, precision)),
+        "image_spec": json.dumps(to_json(classifier.image_spec)),
+    }
+    return save(_tensors(classifier, architecture, precision), metadata)
+
+
+class _Writer:
     """Collects the tensors of one file."""
 
-    def __init__(self, precision: str) -> None:
-        self.int8 = precision == "int8-dynamic"
+    def __init__(self, precision: Precision) -> None:
+        self.int8 = precision.name == "int8-dynamic"
         self.tensors: Arrays = {}
 
     def linear(self, name: str, weight: np.ndarray, bias: np.ndarray) -> None:
+        """weight: [outputs, inputs]; bias: [outputs]."""
         if self.int8:
             self.tensors[f"{name}.weight"], self.tensors[f"{name}.scale"] = quantized(weight)
         else:
@@ -46,13 +58,20 @@ class Writer:
         self.tensors[name] = np.ascontiguousarray(values, np.float32)
 
 
-def tensors_of(classifier: Classifier, precision: str) -> Arrays:
-    a = classifier.architecture
+def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """weight: [outputs, inputs] -> int8 of the same shape, symmetric, and its scale: float32 [outputs]."""
+    scale = np.abs(weight).max(axis=1) / 127
+    scale = np.where(scale > 0, scale, 1).astype(np.float32)
+    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale
+
+
+def _tensors(classifier: Classifier, a: VitArchitecture, precision: Precision) -> Arrays:
+    # In double precision, so that folding costs nothing.
     state = {name: tensor.detach().double().numpy() for name, tensor in classifier.module.state_dict().items()}
-    writer = Writer(precision)
-    write_embedding(writer, classifier, state)
+    writer = _Writer(precision)
+    _write_embedding(writer, classifier, a, state)
     for number in range(a.depth):
-        write_block(writer, state, f"blocks.{number}.", a.width, a.heads)
+        _write_block(writer, state, f"blocks.{number}.", a.width, a.heads)
     for name in ("pre_norm", "final_norm", "pool_norm"):
         if f"{name}.weight" in state:
             writer.floats(f"{name}.weight", state[f"{name}.weight"])
@@ -63,13 +82,13 @@ def tensors_of(classifier: Classifier, precision: str) -> Arrays:
     return writer.tensors
 
 
-def write_embedding(writer: Writer, classifier: Classifier, state: Arrays) -> None:
+def _write_embedding(writer: _Writer, classifier: Classifier, a: VitArchitecture, state: Arrays) -> None:
     """The patch embedding on pixels 0..255: (pixel - mean) / std is folded into it.
 
     The bias is made with the rounded weights, so that their errors are multiplied with pixel - mean and not with
     the pixel.
     """
-    a, spec = classifier.architecture, classifier.image_spec
+    spec = classifier.image_spec
     std = np.repeat(255 * np.asarray(spec.std, np.float64), a.patch**2)
     mean = np.repeat(255 * np.asarray(spec.mean, np.float64), a.patch**2)
     weight = state["embed.weight"].reshape(a.width, -1) / std
@@ -82,8 +101,9 @@ def write_embedding(writer: Writer, classifier: Classifier, state: Arrays) -> No
     writer.floats("position", state["position"][0])
 
 
-def write_block(writer: Writer, state: Arrays, block: str, width: int, heads: int) -> None:
-    """LayerNorm's affine goes into the next linear, LayerScale into the last; queries carry log2(e) / sqrt(width)."""
+def _write_block(writer: _Writer, state: Arrays, block: str, width: int, heads: int) -> None:
+    """LayerNorm's affine goes into the next linear, LayerScale into the last; queries carry log2(e) / sqrt(width),
+    for a softmax to the base 2."""
     factor, offset = state[f"{block}attention_norm.weight"], state[f"{block}attention_norm.bias"]
     weight = state[f"{block}attention.qkv.weight"]
     bias = state.get(f"{block}attention.qkv.bias", np.zeros(3 * width)) + weight @ offset
@@ -101,47 +121,20 @@ def write_block(writer: Writer, state: Arrays, block: str, width: int, heads: in
     writer.linear(f"{block}down", weight * scale[:, None], bias * scale)
 
 
-def configuration(classifier: Classifier, precision: str) -> dict[str, object]:
-    a, spec = classifier.architecture, classifier.image_spec
+def _configuration(classifier: Classifier, a: VitArchitecture, precision: Precision) -> dict[str, object]:
     same = (
-        "image_height",
-        "image_width",
-        "patch",
-        "width",
-        "classes",
-        "prefix_tokens",
-        "pool",
-        "pre_norm",
-        "final_norm",
+        *("image_height", "image_width", "patch", "width", "classes", "prefix_tokens", "pool"),
+        *("pre_norm", "final_norm", "pool_norm", "pre_logits", "activation", "norm_eps"),
     )
-    same += ("pool_norm", "pre_logits", "activation", "norm_eps")
+    # Block by block, because pruning may leave them different.
     block = {"heads": a.heads, "head_width": a.width // a.heads, "mlp_width": a.mlp_width}
     return {
-        "format": 1,
-        "precision": precision,
+        "format": FORMAT,
+        "precision": str(precision),
         **{name: getattr(a, name) for name in same},
         "distilled": a.distillation_token,
         "blocks": [block] * a.depth,
-        "mean": list(spec.mean),
-        "std": list(spec.std),
+        "mean": list(classifier.image_spec.mean),
+        "std": list(classifier.image_spec.std),
         "labels": list(classifier.labels),
     }
-
-
-def write(classifier: Classifier, precision: str, path: Path) -> None:
-    metadata = {"vitlet": json.dumps(configuration(classifier, precision))}
-    save_file(tensors_of(classifier, precision), path, metadata=metadata)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("path", type=Path)
-    parser.add_argument("--precision", choices=("int8-dynamic", "fp32"), default="int8-dynamic")
-    parser.add_argument("--random-weights", action="store_true")
-    options = parser.parse_args()
-    write(load(options.model, random_weights=options.random_weights), options.precision, options.path)
-
-
-if __name__ == "__main__":
-    main()
