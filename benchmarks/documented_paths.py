@@ -1,9 +1,7 @@
 """Is what vitlet exports as fast as what the runtime's own documentation leads to?
 
 For each engine, vitlet's export of a model and the documented path's (``documented/documented_engines.py``, from timm's
-own model) are opened in a process each, pinned to the same processors, and take turns, a third of a second at a time:
-A B B A. Turns that short meet the same weather, so the ratio of one turn to its neighbour is steady where minutes
-apart it is not.
+own model) take turns (``turns.py``): A B B A.
 
     python benchmarks/documented_paths.py --model deit_small_patch16_224 --out benchmarks/results/documented-paths.json
 
@@ -15,17 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from turns import Side, in_turns, interval
 
 from vitlet.data.calibration import Calibration
 from vitlet.engines.variants import export_variants, variants
-from vitlet.measure.cores import choose_cpus
 from vitlet.measure.environment import default_threads, environment
 from vitlet.pipeline import load
 from vitlet.records import Artifact, to_json
@@ -34,9 +30,6 @@ from vitlet.whole_file import put_whole
 DOCUMENTED = Path(__file__).with_name("documented")
 CLASSES = ("Torch", "TorchScript", "Mobile", "Lite", "OnnxRuntime", "OpenVino", "ExecuTorch", "LiteRt", "Inductor")
 CLASSES += ("TorchAo",)
-RUNS = 12
-#: Longer than OpenMP's threads spin after a run (200 ms): the other process is to find the processors free.
-PAUSE_S = 0.25
 
 
 def register(folder: Path) -> None:
@@ -52,42 +45,6 @@ def register(folder: Path) -> None:
     sys.path[:0] = [str(folder), str(DOCUMENTED)]
 
 
-class Side:
-    """A process that times slices of runs of one artifact."""
-
-    def __init__(self, artifact: Artifact, folder: Path, threads: int) -> None:
-        record = folder / f"{artifact.engine}-{artifact.precision}.json"
-        record.write_text(json.dumps(to_json(artifact)))
-        cpus = choose_cpus(threads)
-        self.process = subprocess.Popen(
-            [sys.executable, str(DOCUMENTED / "side.py"), str(record), str(threads), str(RUNS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, cpus or os.sched_getaffinity(0)),
-        )
-        self._answer()
-
-    def slice(self) -> float:
-        """The median milliseconds of the runs of one turn."""
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        found = float(np.median(self._answer()))
-        time.sleep(PAUSE_S)
-        return found
-
-    def _answer(self):
-        # Runtimes print to standard output, too.
-        for line in self.process.stdout:
-            if line.startswith(("[", '"ready"')):
-                return json.loads(line)
-        raise RuntimeError(f"the process that runs the artifact ended with {self.process.wait()}")
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
 def against(documented, own, folder: Path, threads: int, rounds: int) -> dict[str, object]:
     """vitlet's against the documented path's, in turns."""
     broken = [row for row in (documented, own) if not isinstance(row, Artifact)]
@@ -97,10 +54,7 @@ def against(documented, own, folder: Path, threads: int, rounds: int) -> dict[st
         sides = [Side(documented, folder, threads), Side(own, folder, threads)]
     except RuntimeError as error:
         return {"reason": str(error)}
-    turns: list[list[float]] = [[], []]
-    for number in range(rounds):
-        for which in (0, 1) if number % 2 == 0 else (1, 0):
-            turns[which].append(sides[which].slice())
+    turns = in_turns(sides, rounds)
     for side in sides:
         side.close()
     ratios = np.array(turns[0]) / np.array(turns[1])
@@ -113,13 +67,6 @@ def against(documented, own, folder: Path, threads: int, rounds: int) -> dict[st
         "high": high,
         "turns_ms": turns,
     }
-
-
-def interval(ratios: np.ndarray) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
-    drawn = np.random.default_rng(0).choice(ratios, size=(4000, len(ratios)))
-    low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
-    return float(low), float(high)
 
 
 def main() -> None:

@@ -79,7 +79,11 @@ Config Config::parse(const std::string& text) {
   require(!c.blocks.empty() && c.blocks.size() <= kMostDepth, "blocks must be 1 to 512");
   c.mean = colours(root.at("mean"), "mean", false);
   c.deviation = colours(root.at("std"), "std", true);
-  for (const Json& label : root.at("labels").array("labels")) c.labels.push_back(label.string("labels"));
+  for (const Json& label : root.at("labels").array("labels")) {
+    c.labels.push_back(label.string("labels"));
+    // The C interface would end such a name early.
+    require(c.labels.back().find('\0') == std::string::npos, "labels must not have NUL characters");
+  }
   require(c.labels.size() == c.classes, "there must be one label per class");
   require(c.patch <= c.image_height && c.patch <= c.image_width, "the image holds no patch");
   require(c.prefix_tokens >= (c.distilled ? 2u : c.pool == Pool::kMean ? 0u : 1u), "prefix_tokens are too few");

@@ -28,10 +28,13 @@ def explain_native(artifact: Artifact, threads: int, images: np.ndarray) -> Exec
         "embed": (products, 1),
         "norm": ("fp32", 2 * depth),
         "qkv": (products, depth),
-        "attention": (products, depth),
+        "attention": (products, 2 * depth),
+        "softmax": ("fp32", depth),
         "projection": (products, depth),
         "up": (products, depth),
+        "activation": ("fp32", depth),
         "down": (products, depth),
+        "epilogue": ("fp32", 3 * depth + 2),
         "quantize": ("data", 3 * depth),
         "head": (products, 1),
         "wait": ("data", depth + 1),
@@ -46,7 +49,8 @@ def explain_native(artifact: Artifact, threads: int, images: np.ndarray) -> Exec
             Fusion("gelu", depth, depth),
         ),
         notes=(
-            "Softmax runs between the two products of attention, GELU as the end of up.",
+            "The way back from int32 is part of softmax (between the products of attention), of the activation (after up) "
+            "and of the epilogue (after the other linears, with the residual).",
             "Of the last block only the tokens that the head reads are computed.",
         ),
     )

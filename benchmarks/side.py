@@ -1,9 +1,9 @@
-"""One of two processes that take turns: opens an artifact, then times a slice of runs for each line on standard input.
+"""One of the processes that take turns: opens an artifact, then times a slice of runs for each line on standard input.
 
-    python side.py ARTIFACT.json THREADS RUNS
+    python side.py ARTIFACT.json THREADS RUNS BATCH
 
 Answers with a line of JSON for each: the milliseconds of the runs. The first runs of a slice are not told, since the
-other process's threads may still be spinning.
+other processes' threads may still be spinning.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ UNTOLD = 3
 
 def main() -> None:
     artifact = from_json(json.loads(Path(sys.argv[1]).read_text()), Artifact)
-    threads, runs = int(sys.argv[2]), int(sys.argv[3])
+    threads, runs, batch = map(int, sys.argv[2:])
     session = engine(artifact.engine).open(artifact, threads=threads)
     generator = np.random.default_rng(0)
-    image = generator.standard_normal((1, 3, artifact.height, artifact.width)).astype(np.float32)
-    for _ in range(10):
-        session.run(image)
+    images = generator.standard_normal((batch, 3, artifact.height, artifact.width)).astype(np.float32)
+    for _ in range(3 if batch > 1 else 10):
+        session.run(images)
     print(json.dumps("ready"), flush=True)
     for _ in sys.stdin:
         samples = []
         for _ in range(UNTOLD + runs):
             begin = time.perf_counter_ns()
-            session.run(image)
+            session.run(images)
             samples.append((time.perf_counter_ns() - begin) / 1e6)
         print(json.dumps(samples[UNTOLD:]), flush=True)
 
