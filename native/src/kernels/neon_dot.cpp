@@ -8,18 +8,18 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 4;
-constexpr int kVector = 16;  // four registers of sums
 constexpr bool kSignedActivations = true;
-// 6 rows by 4 registers are 24 accumulators; with 16 bytes of each row they leave two registers for weights.
-constexpr int kTileRows = 6;
+// 4 rows by 4 registers are 16 accumulators; more rows leave too few of the 32 registers for reading weights ahead.
+constexpr int kTileRows = 4;
 constexpr int kGroupsAtOnce = 4;
 // All loops over rows and columns are unrolled: with one that is not, GCC keeps the sums in memory.
 
 template <int R>
 inline void read_rows(const uint8_t* a, size_t stride, int8x16_t (&activations)[R]) {
-#pragma GCC unroll 6
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     activations[r] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(a + r * stride), vdupq_n_u8(0x80)));
   }
@@ -30,7 +30,7 @@ inline void add_group(int32x4_t (&sums)[R][4], const int8x16_t (&activations)[R]
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const int8x16_t weights = vld1q_s8(packed + i * 16);
-#pragma GCC unroll 6
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) sums[r][i] = vdotq_laneq_s32(sums[r][i], weights, activations[r], Lane);
   }
 }
@@ -43,7 +43,7 @@ __attribute__((noinline)) void add_products(const uint8_t* a, size_t stride, con
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
     const int32x4_t first = vld1q_s32(start + i * 4);
-#pragma GCC unroll 6
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) sums[r][i] = first;
   }
   int8x16_t activations[R];
@@ -63,7 +63,7 @@ __attribute__((noinline)) void add_products(const uint8_t* a, size_t stride, con
     if (left > 1) add_group<1>(sums, activations, packed + step);
     if (left > 2) add_group<2>(sums, activations, packed + 2 * step);
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) vst1q_s32(out + r * kPanel + i * 4, sums[r][i]);
