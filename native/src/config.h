@@ -47,6 +47,8 @@ struct Config {
   size_t columns() const { return image_width / patch; }
   size_t patches() const { return rows() * columns(); }
   size_t tokens() const { return prefix_tokens + patches(); }
+  // How many tokens, from the first on, the head reads.
+  size_t tokens_read() const { return pool == Pool::kToken ? (distilled ? 2 : 1) : tokens(); }
   size_t patch_inputs() const { return 3 * patch * patch; }
   size_t pooled() const { return pool == Pool::kTokenAndMean ? 2 * width : width; }
   size_t features() const { return pre_logits ? pre_logits : pooled(); }

@@ -4,6 +4,10 @@
 
 #include "error.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
@@ -14,6 +18,8 @@ namespace vitlet {
 
 #if defined(__x86_64__)
 extern const Kernels kAvx512Vnni;
+extern const Kernels kAvxVnni;
+extern const Kernels kAvxVnniEvex;
 extern const Kernels kAvx2;
 #endif
 #if defined(__aarch64__)
@@ -44,6 +50,14 @@ bool has_int8_matrices() { return false; }
 #endif
 #endif
 
+#if defined(__x86_64__)
+// CPUID leaf 7, subleaf 1, EAX bit 4 (Intel's manual, volume 2, CPUID); compilers learned its name late.
+bool has_avx_vnni() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax >> 4 & 1) != 0;
+}
+#endif
+
 std::vector<const Kernels*> found() {
   std::vector<const Kernels*> sets;
 #if defined(__x86_64__)
@@ -52,7 +66,13 @@ std::vector<const Kernels*> found() {
       __builtin_cpu_supports("avx512vl")) {
     sets.push_back(&kAvx512Vnni);
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&kAvx2);
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2 && has_avx_vnni()) {
+    sets.push_back(&kAvxVnni);
+  } else if (avx2 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
+    sets.push_back(&kAvxVnniEvex);
+  }
+  if (avx2) sets.push_back(&kAvx2);
 #endif
 #if defined(__aarch64__)
   if (has_int8_matrices()) sets.push_back(&kNeonI8mm);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "error.h"
+#include "kernels/ticks.h"
 
 namespace vitlet {
 
@@ -50,8 +51,8 @@ size_t chunk_rows(const Config& c) {
 }  // namespace
 
 const char* name_of(Phase phase) {
-  constexpr const char* kNames[kPhases] = {"embed", "norm", "qkv",      "attention", "projection",
-                                           "up",    "down", "quantize", "head",      "wait"};
+  constexpr const char* kNames[kPhases] = {"embed",    "norm", "qkv",  "attention", "projection", "up",      "down",
+                                           "quantize", "head", "wait", "softmax",   "activation", "epilogue"};
   return kNames[static_cast<int>(phase)];
 }
 
@@ -84,7 +85,7 @@ struct Session::Memory {
       key_bytes = Buffer<int8_t>(count * key_size);
       value_bytes = Buffer<int8_t>(count * value_size);
       key_start = Buffer<int32_t>(count * padded_tokens);
-      by_token = Buffer<float>(3 * count * padded_tokens);
+      by_token = Buffer<float>(2 * count * padded_tokens);
     } else {
       key_floats = Buffer<float>(count * key_size);
       value_floats = Buffer<float>(count * value_size);
@@ -92,9 +93,8 @@ struct Session::Memory {
   }
 
   size_t place(size_t image, size_t head) const { return image * heads + head; }
-  float* key_scale(size_t place) { return by_token.data() + 3 * place * padded_tokens; }
-  float* key_sum(size_t place) { return key_scale(place) + padded_tokens; }
-  float* value_scale(size_t place) { return key_scale(place) + 2 * padded_tokens; }
+  float* key_scale(size_t place) { return by_token.data() + 2 * place * padded_tokens; }
+  float* value_scale(size_t place) { return key_scale(place) + padded_tokens; }
 
   size_t heads = 0;
   size_t padded_tokens = 0;
@@ -133,17 +133,31 @@ struct Session::Worker {
 
   void enter(Phase next) {
     if (!session.profiled_) return;
-    const auto now = Clock::now();
-    spent[static_cast<int>(phase)] += std::chrono::duration<double, std::milli>(now - since).count();
+    const uint64_t now = ticks();
+    spent_in(phase) += now - since;
     phase = next;
     since = now;
   }
 
+  // Where a kernel adds the time of what is no product, which counts as `inside` and not as the phase that it is in.
+  uint64_t* clock_of(Phase inside) {
+    if (!session.profiled_) return nullptr;
+    rest = 0;
+    rest_of = inside;
+    return &rest;
+  }
+  void count_rest() {
+    if (!session.profiled_) return;
+    spent_in(rest_of) += rest;
+    spent_in(phase) -= rest;  // modulo 2^64: the phase's own time is added when it ends
+  }
+  uint64_t& spent_in(Phase where) { return spent[static_cast<size_t>(where)]; }
+
   // ---- Linears: rows of floats through the arithmetic of the model ----
 
   // `rows` of `x` as input of a linear: as they are, or normalized first.
-  void prepare(const float* x, size_t x_stride, size_t count, size_t rows, bool normalized, Phase spent_in) {
-    enter(spent_in);
+  void prepare(const float* x, size_t x_stride, size_t count, size_t rows, bool normalized, Phase where) {
+    enter(where);
     const int n = static_cast<int>(count);
     for (size_t r = 0; r < rows; ++r) {
       const float* const row = x + r * x_stride;
@@ -162,20 +176,43 @@ struct Session::Worker {
     }
   }
 
-  void apply(const PackedLinear& layer, size_t rows, Write write, Activation activation, float* out, size_t out_stride,
-             Phase spent_in) {
-    enter(spent_in);
+  // The columns of a layer from `first` on, a multiple of kPanel.
+  Linear columns_from(Linear layer, size_t first) const {
+    if (first == 0) return layer;
+    const int skipped = static_cast<int>(first);
     if (int8) {
-      const ByteRows a{bytes.data(), stride, scale.data(), low.data()};
-      kernels.linear(layer.view(), a, static_cast<int>(rows), write, activation, out, out_stride);
+      layer.bytes += kernels.packed_bytes(layer.inputs, skipped);
     } else {
-      kernels.float_linear(layer.view(), inputs.data(), stride, static_cast<int>(rows), write, activation, out, out_stride);
+      layer.floats += kernels.packed_floats(layer.inputs, skipped);
     }
+    layer.start += first;
+    layer.scale += first;
+    layer.sum += first;
+    layer.bias += first;
+    layer.outputs -= skipped;
+    return layer;
   }
 
-  float* row_of(size_t image, size_t token) {
-    return session.tokens_.data() + (image * tokens + token) * config.width;
+  void apply(const PackedLinear& layer, size_t rows, Write write, Activation activation, float* out, size_t out_stride,
+             Phase where) {
+    apply(layer.view(), rows, write, activation, out, out_stride, where);
   }
+
+  void apply(const Linear& layer, size_t rows, Write write, Activation activation, float* out, size_t out_stride,
+             Phase where) {
+    enter(where);
+    uint64_t* const clock = clock_of(where == Phase::kUp ? Phase::kActivation : Phase::kEpilogue);
+    if (int8) {
+      const ByteRows a{bytes.data(), stride, scale.data(), low.data()};
+      kernels.linear(layer, a, static_cast<int>(rows), write, activation, out, out_stride, clock);
+    } else {
+      kernels.float_linear(layer, inputs.data(), stride, static_cast<int>(rows), write, activation, out, out_stride,
+                           clock);
+    }
+    count_rest();
+  }
+
+  float* row_of(size_t image, size_t token) { return session.tokens_.data() + (image * tokens + token) * config.width; }
 
   // ---- Embedding ----
 
@@ -206,7 +243,8 @@ struct Session::Worker {
     enter(Phase::kEmbed);
     const size_t prefix = first < config.prefix_tokens ? std::min(rows, config.prefix_tokens - first) : 0;
     if (prefix > 0) {
-      std::memcpy(row_of(image, first), model.prefix.data() + first * config.width, prefix * config.width * sizeof(float));
+      std::memcpy(row_of(image, first), model.prefix.data() + first * config.width,
+                  prefix * config.width * sizeof(float));
     }
     const size_t patches = rows - prefix;
     if (patches > 0) {
@@ -236,48 +274,60 @@ struct Session::Worker {
 
   // ---- A block ----
 
-  // Queries, keys and values of these rows; the last two into the memory of the block.
+  // Queries, keys and values of these rows; the last two into the memory of the block. Queries that nobody asks for,
+  // those of most tokens of the last block, are left out where the columns allow it.
   void remember(size_t number, size_t image, size_t first, size_t rows) {
     const BlockConfig& b = config.blocks[number];
     Memory& memory = *session.memory_[number % 2];
     prepare(row_of(image, first), config.width, config.width, rows, true, Phase::kNorm);
     const size_t inner = b.heads * b.head_width;
-    apply(model.blocks[number].qkv, rows, Write::kStore, Activation::kNone, wide.data(), stride, Phase::kQkv);
+    const PackedLinear& qkv = model.blocks[number].qkv;
+    const bool asked = number + 1 < config.blocks.size() || first < config.tokens_read();
+    const size_t skipped = asked || inner % kPanel != 0 ? 0 : inner;
+    apply(columns_from(qkv.view(), skipped), rows, Write::kStore, Activation::kNone, wide.data() + skipped, stride,
+          Phase::kQkv);
     enter(Phase::kQuantize);
-    for (size_t r = 0; r < rows; ++r) {
-      const float* const row = wide.data() + r * stride;
-      for (size_t head = 0; head < b.heads; ++head) {
-        const size_t at = head * b.head_width;
-        remember(memory, b, image, first + r, head, row + at, row + inner + at, row + 2 * inner + at);
+    for (size_t head = 0; head < b.heads; ++head) {
+      const float* const query = wide.data() + head * b.head_width;
+      if (int8) {
+        remember_bytes(memory, b, image, first, rows, head, query, query + inner, query + 2 * inner);
+      } else {
+        remember_floats(memory, b, image, first, rows, head, query, query + inner, query + 2 * inner);
       }
     }
   }
 
-  void remember(Memory& memory, const BlockConfig& b, size_t image, size_t token, size_t head, const float* query,
-                const float* key, const float* value) {
+  // The rows of one head, `stride` apart.
+  void remember_bytes(Memory& memory, const BlockConfig& b, size_t image, size_t first, size_t rows, size_t head,
+                      const float* query, const float* key, const float* value) {
     const int width = static_cast<int>(b.head_width);
-    const int count = static_cast<int>(tokens);
-    const int at = static_cast<int>(token);
+    const int all = static_cast<int>(tokens);
+    const int from = static_cast<int>(first);
+    const int count = static_cast<int>(rows);
     const size_t place = memory.place(image, head);
-    const size_t row = image * tokens + token;
-    if (!int8) {
-      std::memcpy(session.query_scale_.data() + row * session.query_stride_ + head * b.head_width, query,
-                  b.head_width * sizeof(float));
-      kernels.put_float_column(key, width, count, at, memory.key_floats.data() + place * memory.key_size);
-      kernels.put_float_row(value, count, width, at, memory.value_floats.data() + place * memory.value_size);
-      return;
+    const size_t row = image * tokens + first;
+    kernels.put_queries(query, stride, count, width,
+                        session.queries_.data() + row * session.query_stride_ + head * round_up(b.head_width, kDepth),
+                        session.query_stride_, &session.query_scale_[head * session.rows_ + row]);
+    kernels.put_keys(key, stride, count, width, all, from, memory.key_bytes.data() + place * memory.key_size,
+                     memory.key_start.data() + place * memory.padded_tokens, memory.key_scale(place));
+    kernels.put_values(value, stride, count, width, all, from, memory.value_bytes.data() + place * memory.value_size,
+                       memory.value_scale(place));
+  }
+
+  void remember_floats(Memory& memory, const BlockConfig& b, size_t image, size_t first, size_t rows, size_t head,
+                       const float* query, const float* key, const float* value) {
+    const int width = static_cast<int>(b.head_width);
+    const int all = static_cast<int>(tokens);
+    const size_t place = memory.place(image, head);
+    for (size_t r = 0; r < rows; ++r) {
+      const int at = static_cast<int>(first + r);
+      std::memcpy(
+          session.query_scale_.data() + (image * tokens + first + r) * session.query_stride_ + head * b.head_width,
+          query + r * stride, b.head_width * sizeof(float));
+      kernels.put_float_column(key + r * stride, width, all, at, memory.key_floats.data() + place * memory.key_size);
+      kernels.put_float_row(value + r * stride, all, width, at, memory.value_floats.data() + place * memory.value_size);
     }
-    kernels.quantize(query, width, query[0], query[0],
-                     session.queries_.data() + row * session.query_stride_ + head * round_up(b.head_width, kDepth),
-                     &session.query_scale_[head * session.rows_ + row], &session.query_low_[head * session.rows_ + row]);
-    int8_t quantized[1024];
-    int32_t sum = 0;
-    kernels.quantize_signed(key, width, quantized, memory.key_scale(place) + token, &sum);
-    memory.key_sum(place)[token] = memory.key_scale(place)[token] * static_cast<float>(sum);
-    memory.key_start[place * memory.padded_tokens + token] = kernels.signed_activations ? 128 * sum : 0;
-    kernels.put_column(quantized, width, count, at, memory.key_bytes.data() + place * memory.key_size);
-    kernels.quantize_signed(value, width, quantized, memory.value_scale(place) + token, &sum);
-    kernels.put_row(quantized, count, width, at, memory.value_bytes.data() + place * memory.value_size);
   }
 
   // Attention and MLP of these rows.
@@ -309,7 +359,9 @@ struct Session::Worker {
       const FloatHead found{count, width, memory.key_floats.data() + place * memory.key_size,
                             memory.value_floats.data() + place * memory.value_size};
       kernels.float_attention(found, session.query_scale_.data() + row * session.query_stride_ + head * b.head_width,
-                              session.query_stride_, static_cast<int>(rows), out, out_stride, scratch.data());
+                              session.query_stride_, static_cast<int>(rows), out, out_stride, scratch.data(),
+                              clock_of(Phase::kSoftmax));
+      count_rest();
       return;
     }
     const Head found{count,
@@ -317,13 +369,13 @@ struct Session::Worker {
                      memory.key_bytes.data() + place * memory.key_size,
                      memory.key_start.data() + place * memory.padded_tokens,
                      memory.key_scale(place),
-                     memory.key_sum(place),
                      memory.value_bytes.data() + place * memory.value_size,
                      memory.value_scale(place)};
-    const ByteRows queries{session.queries_.data() + row * session.query_stride_ + head * round_up(b.head_width, kDepth),
-                           session.query_stride_, session.query_scale_.data() + head * session.rows_ + row,
-                           session.query_low_.data() + head * session.rows_ + row};
-    kernels.attention(found, queries, static_cast<int>(rows), out, out_stride, scratch.data());
+    const Queries queries{session.queries_.data() + row * session.query_stride_ + head * round_up(b.head_width, kDepth),
+                          session.query_stride_, session.query_scale_.data() + head * session.rows_ + row};
+    kernels.attention(found, queries, static_cast<int>(rows), out, out_stride, scratch.data(),
+                      clock_of(Phase::kSoftmax));
+    count_rest();
   }
 
   // ---- Head ----
@@ -331,7 +383,7 @@ struct Session::Worker {
   void answer(size_t image, float* logits) {
     enter(Phase::kHead);
     const size_t width = config.width;
-    const size_t read = config.pool == Pool::kToken ? (config.distilled ? 2 : 1) : tokens;
+    const size_t read = config.tokens_read();
     if (model.final_norm) {
       for (size_t token = 0; token < read; ++token) normalize(*model.final_norm, row_of(image, token), width);
     }
@@ -388,10 +440,12 @@ struct Session::Worker {
   Buffer<uint8_t> scratch;
   Buffer<float> inputs;    // of a linear in fp32; its output goes elsewhere
   Buffer<float> features;  // pooled, where they are not a token's own row
-  Buffer<float> second;  // the distillation head's logits
+  Buffer<float> second;    // the distillation head's logits
   Phase phase = Phase::kWait;
-  Clock::time_point since;
-  std::array<double, kPhases> spent{};
+  uint64_t since = 0;
+  uint64_t rest = 0;
+  Phase rest_of = Phase::kWait;
+  std::array<uint64_t, kPhases> spent{};  // ticks
 };
 
 // ---- The session ------------------------------------------------------------------------------------------------
@@ -424,7 +478,6 @@ void Session::reserve(size_t batch) {
   if (c.arithmetic == Arithmetic::kInt8) {
     queries_ = Buffer<uint8_t>(rows_ * query_stride_);
     query_scale_ = Buffer<float>(rows_ * most_heads(c));
-    query_low_ = Buffer<float>(rows_ * most_heads(c));
   } else {
     query_scale_ = Buffer<float>(rows_ * query_stride_);
   }
@@ -456,13 +509,13 @@ void Session::work(const Source& images, size_t batch, float* logits, int thread
     }
   };
   worker.phase = Phase::kWait;
-  worker.since = Clock::now();
+  worker.since = ticks();
   each_chunk(tokens, [&](size_t image, size_t first, size_t rows) {
     worker.embed(images, image, first, rows);
     worker.remember(0, image, first, rows);
   });
   // What the head reads of the last block: of the other tokens only keys and values matter there.
-  const size_t needed = c.pool == Pool::kToken ? (c.distilled ? 2 : 1) : tokens;
+  const size_t needed = c.tokens_read();
   for (size_t number = 0; number < c.blocks.size(); ++number) {
     const bool last = number + 1 == c.blocks.size();
     worker.enter(Phase::kWait);
@@ -483,14 +536,18 @@ void Session::work(const Source& images, size_t batch, float* logits, int thread
 void Session::profile(bool on) {
   const std::lock_guard<std::mutex> alone(running_);
   profiled_ = on;
+  profiled_since_ = Clock::now();
+  ticks_since_ = ticks();
   for (auto& worker : workers_) worker->spent = {};
 }
 
 std::array<double, kPhases> Session::milliseconds() const {
-  const std::lock_guard<std::mutex> alone(running_);
+  const double passed_ms = std::chrono::duration<double, std::milli>(Clock::now() - profiled_since_).count();
+  const double passed = static_cast<double>(ticks() - ticks_since_);
+  const double ms = passed > 0 ? passed_ms / passed : 0.0;
   std::array<double, kPhases> total{};
   for (const auto& worker : workers_) {
-    for (int i = 0; i < kPhases; ++i) total[static_cast<size_t>(i)] += worker->spent[static_cast<size_t>(i)];
+    for (size_t i = 0; i < kPhases; ++i) total[i] += ms * static_cast<double>(worker->spent[i]);
   }
   return total;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -13,9 +14,24 @@
 
 namespace vitlet {
 
-// Where the time went.
-enum class Phase { kEmbed, kNorm, kQkv, kAttention, kProjection, kUp, kDown, kQuantize, kHead, kWait };
-constexpr int kPhases = 10;
+// Where the time went. The last three are inside others and not counted there: kSoftmax in kAttention, kActivation
+// (with the way back from int32) in kUp, kEpilogue (the way back from int32, and the residual) in the other linears.
+enum class Phase {
+  kEmbed,
+  kNorm,
+  kQkv,
+  kAttention,
+  kProjection,
+  kUp,
+  kDown,
+  kQuantize,
+  kHead,
+  kWait,
+  kSoftmax,
+  kActivation,
+  kEpilogue
+};
+constexpr int kPhases = 13;
 const char* name_of(Phase);
 
 class Session {
@@ -47,17 +63,18 @@ class Session {
   size_t batch_ = 0;         // what the buffers are large enough for
   size_t rows_ = 0;          // batch_ times the tokens of an image
   size_t query_stride_ = 0;  // of a row of queries
-  Buffer<float> tokens_;  // the residual stream [batch * tokens][width]
-  // Queries [row][head * padded head width] in bytes, and [head][row] their scale and low; in fp32, queries themselves
+  Buffer<float> tokens_;     // the residual stream [batch * tokens][width]
+  // Queries [row][head * padded head width] in bytes, and [head][row] their scale; in fp32, queries themselves
   // in query_scale_.
   Buffer<uint8_t> queries_;
   Buffer<float> query_scale_;
-  Buffer<float> query_low_;
   // Keys and values of two blocks, so that a fast thread may write the next block's while a slow one reads.
   struct Memory;
   std::array<std::shared_ptr<Memory>, 2> memory_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool profiled_ = false;
+  std::chrono::steady_clock::time_point profiled_since_;
+  uint64_t ticks_since_ = 0;
 };
 
 }  // namespace vitlet

@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from scipy.optimize import linprog
 from scipy.special import erf
 
-LIMIT, DEGREE = 5.0, 10
+LIMIT, DEGREE = 4.5, 8
 #: The solver's tolerance is 1e-7: the error is scaled to be far above it.
 SCALE = 1e6
 

@@ -6,9 +6,9 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 4;
-constexpr int kVector = 16;
 constexpr bool kSignedActivations = false;
 // 6 rows by 4 vectors are 24 accumulators; with 4 vectors of weights and a row's bytes they fill the 32 registers.
 constexpr int kTileRows = 6;
@@ -24,7 +24,11 @@ __attribute__((noinline)) void product(const uint8_t* a, size_t stride, const in
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) sums[r][v] = first;
   }
+  // Panels lie one behind the other: the next one is on its way to the second-level cache while this one is used.
+  const int8_t* const next = packed + static_cast<size_t>(groups) * V * 64;
   for (int group = 0; group < groups; ++group) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) _mm_prefetch(next + (group * V + v) * 64, _MM_HINT_T1);
     __m512i weights[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) weights[v] = _mm512_load_si512(packed + (group * V + v) * 64);

@@ -14,6 +14,17 @@ using vitlet::Activation;
 
 // ---- Elementary functions ---------------------------------------------------------------------------------------
 
+// 2^x for x <= 0, within 7.5e-5 of its value: what a probability of 8 bits needs. A minimax fit on -1/2..1/2.
+inline Floats power_of_two_of_int8(Floats x) {
+  x = most(x, every(-126.0f));
+  const Floats n = round_to_whole(x);
+  const Floats f = sub(x, n);
+  Floats p = fma(every(5.51713231e-2f), f, every(2.42611331e-1f));
+  p = fma(p, f, every(6.93261089e-1f));
+  p = fma(p, f, every(9.99928047e-1f));
+  return times_power_of_two(p, n);
+}
+
 // 2^x for x <= 0; 0 below 2^-126. x = n + f with f in [-1/2, 1/2], and the Taylor polynomial of 2^f of degree 6,
 // whose relative error is below 2e-7.
 inline Floats power_of_two(Floats x) {
@@ -27,16 +38,17 @@ inline Floats power_of_two(Floats x) {
   p = fma(p, f, every(2.4022650696e-1f));
   p = fma(p, f, every(6.9314718056e-1f));
   p = fma(p, f, every(1.0f));
-  return mul(p, whole_power_of_two(n));
+  return times_power_of_two(p, n);
 }
 
-// x * (1/2 + c P(s)), where c is x limited to -5..5 and s = c^2 / 12.5 - 1 lies in -1..1: the standard normal's
-// distribution function (or tanh's version of it) by a polynomial that is exactly 0 and 1 from 5 on.
-inline Floats gate(Floats x, const float (&polynomial)[11]) {
-  const Floats c = most(least(x, every(5.0f)), every(-5.0f));
-  const Floats s = fma(mul(c, c), every(0.08f), every(-1.0f));
-  Floats p = every(polynomial[10]);
-  for (int i = 9; i >= 0; --i) p = fma(p, s, every(polynomial[i]));
+// x * (1/2 + c P(s)), where c is x limited to -4.5..4.5 and s = c^2 / 10.125 - 1 lies in -1..1: the standard normal's
+// distribution function (or tanh's version of it) by a polynomial that is exactly 0 and 1 from 4.5 on.
+inline Floats gate(Floats x, const float (&polynomial)[9]) {
+  const Floats c = most(least(x, every(4.5f)), every(-4.5f));
+  const Floats s = fma(mul(c, c), every(1.0f / 10.125f), every(-1.0f));
+  Floats p = every(polynomial[8]);
+#pragma GCC unroll 8
+  for (int i = 7; i >= 0; --i) p = fma(p, s, every(polynomial[i]));
   return mul(x, fma(c, p, every(0.5f)));
 }
 
@@ -72,7 +84,7 @@ inline Floats gelu(Floats x) {
   return mul(x, choose_positive(x, sub(every(1.0f), tail), tail));
 }
 
-// Beside int8 products an error of 1e-5 is nothing, and polynomials need no division.
+// Beside int8 products an error of 1e-4 is nothing, and polynomials need no division.
 enum class Accuracy { kFull, kOfInt8 };
 
 template <Activation kind, Accuracy accuracy>
@@ -199,6 +211,18 @@ inline void normalize(const float* x, int count, float eps, float* out) {
   });
 }
 
+// To -127..127 around zero, as bytes: the real value is scale * (byte - 128).
+inline void quantize_around_128(const float* x, int count, uint8_t* bytes, float* scale) {
+  Floats highest = every(0.0f);
+  each(x, count, 0.0f, [&](Floats v, int, int) { highest = most(highest, most(v, sub(every(0.0f), v))); });
+  const float most_found = most_of(highest);
+  const bool usable = most_found > 1e-30f && most_found < 1e30f;
+  const Floats factor = every(usable ? 127.0f / most_found : 0.0f);
+  each(x, count, 0.0f, [&](Floats v, int at, int n) { store_bytes(bytes + at, fma(v, factor, every(128.0f)), n); });
+  *scale = usable ? most_found / 127.0f : 1.0f;
+}
+
+// To -127..127 around zero; `sum_of_bytes` is the sum of the int8 values.
 inline void quantize_signed(const float* x, int count, int8_t* bytes, float* scale, int32_t* sum_of_bytes) {
   Floats highest = every(0.0f);
   each(x, count, 0.0f, [&](Floats v, int, int) { highest = most(highest, most(v, sub(every(0.0f), v))); });

@@ -5,9 +5,9 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 4;
-constexpr int kVector = 16;
 constexpr bool kSignedActivations = false;
 constexpr int kTileRows = 4;
 

@@ -1,7 +1,8 @@
 // What an instruction set has to offer: the arithmetic of a ViT, a few rows (tokens) at a time.
 //
-// Each instruction set fills one table. All tables compute the same numbers: products of int8 are exact, and what is
-// float differs by rounding alone.
+// Each instruction set fills one table. In int8 all tables compute the same numbers, bit by bit: products of int8 are
+// exact, and what is float is added up in the same order, sixteen sums side by side, with the same fused roundings.
+// In fp32 the plain C++ table rounds products and sums one by one.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,8 @@ namespace vitlet {
 // Columns that stand side by side in a panel of packed weights. The arrays by column (scale, bias, ...) are padded to
 // a multiple of it, with zeros.
 constexpr int kPanel = 64;
+// Columns are computed in vectors of this many; a panel that is not full ends with a whole one.
+constexpr int kVector = 16;
 // Rows of bytes are readable up to a multiple of this; what stands there meets weights that are zero.
 constexpr int kDepth = 16;
 
@@ -40,6 +43,13 @@ struct Linear {
   const float* bias;     // by column
 };
 
+// Queries of one head in uint8: the real value is scale[row] * (byte - 128).
+struct Queries {
+  const uint8_t* bytes;
+  size_t stride;
+  const float* scale;
+};
+
 // Keys and values of one head of one image, packed like the weights of two linears: keys with `tokens` outputs and
 // `width` inputs, values the other way round. The arrays by token are padded like those by column.
 struct Head {
@@ -48,7 +58,6 @@ struct Head {
   const int8_t* keys;
   const int32_t* key_start;
   const float* key_scale;
-  const float* key_sum;  // the sum of the real key
   const int8_t* values;
   const float* value_scale;
 };
@@ -62,19 +71,20 @@ struct FloatHead {
 
 struct Kernels {
   const char* name;
-  // Whether the products take byte - 128 where others take the byte: `start` then makes up for it.
-  bool signed_activations;
 
-  // out (op)= activation(a @ weights + bias), for `rows` rows.
-  void (*linear)(const Linear&, const ByteRows& a, int rows, Write, Activation, float* out, size_t out_stride);
+  // out (op)= activation(a @ weights + bias), for `rows` rows. Here and below, what is no product adds its time to
+  // `rest_ticks`, if there is one.
+  void (*linear)(const Linear&, const ByteRows& a, int rows, Write, Activation, float* out, size_t out_stride,
+                 uint64_t* rest_ticks);
   void (*float_linear)(const Linear&, const float* a, size_t stride, int rows, Write, Activation, float* out,
-                       size_t out_stride);
+                       size_t out_stride, uint64_t* rest_ticks);
 
   // out = softmax(queries @ keys) @ values, where softmax is to the base 2; queries carry log2(e) / sqrt(width).
   // `scratch` is for this call alone: `attention_scratch(tokens)` bytes, aligned to 64.
-  void (*attention)(const Head&, const ByteRows& queries, int rows, float* out, size_t out_stride, uint8_t* scratch);
+  void (*attention)(const Head&, const Queries&, int rows, float* out, size_t out_stride, uint8_t* scratch,
+                    uint64_t* rest_ticks);
   void (*float_attention)(const FloatHead&, const float* queries, size_t stride, int rows, float* out, size_t out_stride,
-                          uint8_t* scratch);
+                          uint8_t* scratch, uint64_t* rest_ticks);
   size_t (*attention_scratch)(int tokens);
 
   // Packed weights: their bytes, and writing them from [outputs][inputs].
@@ -82,9 +92,15 @@ struct Kernels {
   void (*pack)(const int8_t* weights, int inputs, int outputs, int8_t* packed, int32_t* start);
   size_t (*packed_floats)(int inputs, int outputs);
   void (*pack_floats)(const float* weights, int inputs, int outputs, float* packed);
-  // One column (a key) or one row (a value) of packed weights.
-  void (*put_column)(const int8_t* column, int inputs, int outputs, int at, int8_t* packed);
-  void (*put_row)(const int8_t* row, int inputs, int outputs, int at, int8_t* packed);
+  // `rows` rows of one head, `stride` floats apart: queries as bytes, and keys and values of the tokens from `first` on
+  // as weights of two linears, with what `Head` needs of them.
+  void (*put_queries)(const float* rows, size_t stride, int count, int width, uint8_t* bytes, size_t byte_stride,
+                      float* scale);
+  void (*put_keys)(const float* rows, size_t stride, int count, int width, int tokens, int first, int8_t* packed,
+                   int32_t* start, float* scale);
+  void (*put_values)(const float* rows, size_t stride, int count, int width, int tokens, int first, int8_t* packed,
+                     float* scale);
+  // One key (a column) or one value (a row) in floats.
   void (*put_float_column)(const float* column, int inputs, int outputs, int at, float* packed);
   void (*put_float_row)(const float* row, int inputs, int outputs, int at, float* packed);
 
@@ -93,8 +109,6 @@ struct Kernels {
   // The same of (x - mean) / sqrt(variance + eps).
   void (*normalize_quantize)(const float* x, int count, float eps, uint8_t* bytes, float* scale, float* low);
   void (*normalize)(const float* x, int count, float eps, float* out);
-  // To -127..127 around zero; `sum` is the sum of the int8 values.
-  void (*quantize_signed)(const float* x, int count, int8_t* bytes, float* scale, int32_t* sum);
 };
 
 }  // namespace vitlet

@@ -8,9 +8,9 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 16;
-constexpr int kVector = 16;
 constexpr bool kSignedActivations = true;
 // 4 rows by 4 columns are 16 accumulators, each with four parts of one sum.
 constexpr int kTileRows = 4;

@@ -8,9 +8,9 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 4;
-constexpr int kVector = 16;  // four registers of sums
 constexpr bool kSignedActivations = true;
 // 4 rows by 4 registers are 16 accumulators; more rows leave too few of the 32 registers for reading weights ahead.
 constexpr int kTileRows = 4;

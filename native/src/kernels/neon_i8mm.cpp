@@ -8,9 +8,9 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 constexpr int kGroup = 8;
-constexpr int kVector = 16;  // eight blocks of two columns
 constexpr bool kSignedActivations = false;
 // 3 pairs of rows by 8 blocks are 24 accumulators; with 3 registers of activations they leave five for weights.
 constexpr int kTileRows = 6;

@@ -3,7 +3,7 @@
 // Columns (outputs) stand in panels of 64, the last one narrower in steps of `kVector`. Inside a panel, `kGroup`
 // consecutive inputs of one column stand side by side, then the next column, then the next group of inputs:
 //   [panel][input / kGroup][column in the panel][input % kGroup]
-// Whoever includes this has defined kGroup (int8 inputs that one instruction adds up) and kVector (int32 lanes).
+// Whoever includes this has defined kGroup: the int8 inputs that one instruction adds up.
 #pragma once
 
 #include <cstring>
@@ -13,6 +13,7 @@
 namespace {
 
 using vitlet::kPanel;
+using vitlet::kVector;
 
 inline int panels_of(int outputs) { return (outputs + kPanel - 1) / kPanel; }
 inline int groups_of(int inputs) { return (inputs + kGroup - 1) / kGroup; }

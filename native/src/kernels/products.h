@@ -1,14 +1,18 @@
 // Linears and attention from the products of an instruction set.
 //
-// Before this, an instruction set has defined, for R rows and V vectors of columns, with all accumulators in registers:
+// Before this, an instruction set has defined, for R rows and V vectors of 16 columns, with all accumulators in
+// registers:
 //   template <int R, int V> void product(const uint8_t* a, size_t stride, const int8_t* packed, int groups,
 //                                        const int32_t* start, int32_t* out);
-//   template <int R, int V> void float_product(const float* a, size_t stride, const float* packed, int inputs, float* out);
+//   template <int R, int V> void float_product(const float* a, size_t stride, const float* packed, int inputs, float*
+//   out);
 // which write out[row * kPanel + column], and kTileRows, the largest R.
 #pragma once
 
 #include "float_parts.h"
 #include "packing.h"
+#include "remember.h"
+#include "ticks.h"
 
 namespace {
 
@@ -16,6 +20,7 @@ using vitlet::ByteRows;
 using vitlet::FloatHead;
 using vitlet::Head;
 using vitlet::Linear;
+using vitlet::Queries;
 using vitlet::Write;
 
 constexpr int kVectors = kPanel / kVector;
@@ -88,7 +93,8 @@ inline void put(float* to, Floats y, int columns_left) {
 }
 
 template <Activation kind, Write write>
-inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* out, size_t out_stride) {
+inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* out, size_t out_stride,
+                      uint64_t* rest_ticks) {
   const int groups = groups_of(layer.inputs);
   alignas(64) int32_t tile[kTileRows * kPanel];
   for (int panel = 0; panel < panels_of(layer.outputs); ++panel) {
@@ -96,7 +102,9 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
     const int first = panel * kPanel;
     const int8_t* const packed = layer.bytes + panel_at(layer.inputs, panel);
     each_tile(rows, [&](int row, int count) {
-      product_of(count, columns / kVector, a.bytes + row * a.stride, a.stride, packed, groups, layer.start + first, tile);
+      product_of(count, columns / kVector, a.bytes + row * a.stride, a.stride, packed, groups, layer.start + first,
+                 tile);
+      const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         const Floats scale = every(a.scale[row + r]);
         const Floats low = every(a.low[row + r]);
@@ -104,7 +112,8 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
         for (int c = 0; c < columns; c += kLanes) {
           const Floats product = mul(from_int32(tile + r * kPanel + c), scale);
           const Floats rest = fma(low, load(layer.sum + first + c), load(layer.bias + first + c));
-          put<kind, Accuracy::kOfInt8, write>(to + c, fma(product, load(layer.scale + first + c), rest), layer.outputs - first - c);
+          put<kind, Accuracy::kOfInt8, write>(to + c, fma(product, load(layer.scale + first + c), rest),
+                                              layer.outputs - first - c);
         }
       }
     });
@@ -112,7 +121,8 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
 }
 
 template <Activation kind, Write write>
-inline void float_linear_as(const Linear& layer, const float* a, size_t stride, int rows, float* out, size_t out_stride) {
+inline void float_linear_as(const Linear& layer, const float* a, size_t stride, int rows, float* out, size_t out_stride,
+                            uint64_t* rest_ticks) {
   alignas(64) float tile[kTileRows * kPanel];
   for (int panel = 0; panel < panels_of(layer.outputs); ++panel) {
     const int columns = panel_columns(layer.outputs, panel);
@@ -120,11 +130,12 @@ inline void float_linear_as(const Linear& layer, const float* a, size_t stride, 
     const float* const packed = layer.floats + static_cast<size_t>(first) * layer.inputs;
     each_tile(rows, [&](int row, int count) {
       float_product_of(count, columns / kVector, a + row * stride, stride, packed, layer.inputs, tile);
+      const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
           put<kind, Accuracy::kFull, write>(to + c, add(load(tile + r * kPanel + c), load(layer.bias + first + c)),
-                           layer.outputs - first - c);
+                                            layer.outputs - first - c);
         }
       }
     });
@@ -132,46 +143,48 @@ inline void float_linear_as(const Linear& layer, const float* a, size_t stride, 
 }
 
 template <Activation kind>
-inline void linear_with(const Linear& layer, const ByteRows& a, int rows, Write write, float* out, size_t out_stride) {
+inline void linear_with(const Linear& layer, const ByteRows& a, int rows, Write write, float* out, size_t out_stride,
+                        uint64_t* rest_ticks) {
   if (write == Write::kAdd) {
-    linear_as<kind, Write::kAdd>(layer, a, rows, out, out_stride);
+    linear_as<kind, Write::kAdd>(layer, a, rows, out, out_stride, rest_ticks);
   } else {
-    linear_as<kind, Write::kStore>(layer, a, rows, out, out_stride);
+    linear_as<kind, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
   }
 }
 
-void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activation kind, float* out, size_t out_stride) {
+void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activation kind, float* out,
+            size_t out_stride, uint64_t* rest_ticks) {
   switch (kind) {
     case Activation::kNone:
-      return linear_with<Activation::kNone>(layer, a, rows, write, out, out_stride);
+      return linear_with<Activation::kNone>(layer, a, rows, write, out, out_stride, rest_ticks);
     case Activation::kGelu:
-      return linear_as<Activation::kGelu, Write::kStore>(layer, a, rows, out, out_stride);
+      return linear_as<Activation::kGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, rows, out, out_stride);
+      return linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, rows, out, out_stride);
+      return linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
   }
 }
 
-void float_linear(const Linear& layer, const float* a, size_t stride, int rows, Write write, Activation kind, float* out,
-                  size_t out_stride) {
+void float_linear(const Linear& layer, const float* a, size_t stride, int rows, Write write, Activation kind,
+                  float* out, size_t out_stride, uint64_t* rest_ticks) {
   switch (kind) {
     case Activation::kNone:
       return write == Write::kAdd
-                 ? float_linear_as<Activation::kNone, Write::kAdd>(layer, a, stride, rows, out, out_stride)
-                 : float_linear_as<Activation::kNone, Write::kStore>(layer, a, stride, rows, out, out_stride);
+                 ? float_linear_as<Activation::kNone, Write::kAdd>(layer, a, stride, rows, out, out_stride, rest_ticks)
+                 : float_linear_as<Activation::kNone, Write::kStore>(layer, a, stride, rows, out, out_stride,
+                                                                     rest_ticks);
     case Activation::kGelu:
-      return float_linear_as<Activation::kGelu, Write::kStore>(layer, a, stride, rows, out, out_stride);
+      return float_linear_as<Activation::kGelu, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return float_linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, stride, rows, out, out_stride);
+      return float_linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return float_linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, stride, rows, out, out_stride);
+      return float_linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, stride, rows, out, out_stride,
+                                                                    rest_ticks);
   }
 }
 
 // ---- Attention --------------------------------------------------------------------------------------------------
-
-constexpr int kMostHeadWidth = 1024;
 
 // Scores of the tokens, padded to whole vectors, and probabilities as bytes, padded to whole groups.
 inline size_t score_columns(int tokens) { return vitlet::round_up(static_cast<size_t>(tokens), kPanel); }
@@ -190,7 +203,7 @@ inline float softmax_row(float* scores, int tokens, const float* value_scale, ui
   Floats total = every(0.0f);
   Floats largest = every(0.0f);
   for (int j = 0; j < tokens; j += kLanes) {
-    const Floats p = power_of_two(sub(load(scores + j), top));
+    const Floats p = power_of_two_of_int8(sub(load(scores + j), top));
     total = add(total, p);
     const Floats weighted = mul(p, load(value_scale + j));
     largest = most(largest, weighted);
@@ -217,7 +230,8 @@ inline void start_of_values(const Head& head, uint8_t* bytes, int32_t* start) {
   }
 }
 
-void attention(const Head& head, const ByteRows& queries, int rows, float* out, size_t out_stride, uint8_t* scratch) {
+void attention(const Head& head, const Queries& queries, int rows, float* out, size_t out_stride, uint8_t* scratch,
+               uint64_t* rest_ticks) {
   const size_t score_stride = score_columns(head.tokens);
   const size_t byte_stride = byte_columns(head.tokens);
   float* const scores = reinterpret_cast<float*>(scratch);
@@ -232,21 +246,23 @@ void attention(const Head& head, const ByteRows& queries, int rows, float* out, 
       const int first = panel * kPanel;
       product_of(count, columns / kVector, query, queries.stride, head.keys + panel_at(head.width, panel),
                  groups_of(head.width), head.key_start + first, tile);
+      const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         const Floats scale = every(queries.scale[row + r]);
-        const Floats low = every(queries.low[row + r]);
         for (int c = 0; c < columns; c += kLanes) {
           const Floats product = mul(from_int32(tile + r * kPanel + c), scale);
-          store(scores + r * score_stride + first + c,
-                fma(product, load(head.key_scale + first + c), mul(low, load(head.key_sum + first + c))));
+          store(scores + r * score_stride + first + c, mul(product, load(head.key_scale + first + c)));
         }
       }
     }
     float factor[kTileRows];
-    for (int r = 0; r < count; ++r) {
-      float* const row_scores = scores + r * score_stride;
-      for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
-      factor[r] = softmax_row(row_scores, head.tokens, head.value_scale, bytes + r * byte_stride);
+    {
+      const Stopwatch watch(rest_ticks);
+      for (int r = 0; r < count; ++r) {
+        float* const row_scores = scores + r * score_stride;
+        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
+        factor[r] = softmax_row(row_scores, head.tokens, head.value_scale, bytes + r * byte_stride);
+      }
     }
     for (int panel = 0; panel < panels_of(head.width); ++panel) {
       const int columns = panel_columns(head.width, panel);
@@ -265,34 +281,38 @@ void attention(const Head& head, const ByteRows& queries, int rows, float* out, 
 }
 
 // The same in float32 throughout, with scores to the base 2 as well.
-void float_attention(const FloatHead& head, const float* queries, size_t stride, int rows, float* out, size_t out_stride,
-                     uint8_t* scratch) {
+void float_attention(const FloatHead& head, const float* queries, size_t stride, int rows, float* out,
+                     size_t out_stride, uint8_t* scratch, uint64_t* rest_ticks) {
   const size_t score_stride = score_columns(head.tokens);
   float* const scores = reinterpret_cast<float*>(scratch);
   alignas(64) float tile[kTileRows * kPanel];
   each_tile(rows, [&](int row, int count) {
     for (int panel = 0; panel < panels_of(head.tokens); ++panel) {
       const int columns = panel_columns(head.tokens, panel);
-      float_product_of(count, columns / kVector, queries + row * stride, stride, head.keys + float_panel_at(head.width, panel),
-                       head.width, tile);
+      float_product_of(count, columns / kVector, queries + row * stride, stride,
+                       head.keys + float_panel_at(head.width, panel), head.width, tile);
       for (int r = 0; r < count; ++r) {
-        std::memcpy(scores + r * score_stride + panel * kPanel, tile + r * kPanel, static_cast<size_t>(columns) * sizeof(float));
+        std::memcpy(scores + r * score_stride + panel * kPanel, tile + r * kPanel,
+                    static_cast<size_t>(columns) * sizeof(float));
       }
     }
     float factor[kTileRows];
-    for (int r = 0; r < count; ++r) {
-      float* const row_scores = scores + r * score_stride;
-      for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
-      Floats highest = load(row_scores);
-      for (int j = kLanes; j < head.tokens; j += kLanes) highest = most(highest, load(row_scores + j));
-      const Floats top = every(most_of(highest));
-      Floats total = every(0.0f);
-      for (int j = 0; j < head.tokens; j += kLanes) {
-        const Floats p = power_of_two(sub(load(row_scores + j), top));
-        total = add(total, p);
-        store(row_scores + j, p);
+    {
+      const Stopwatch watch(rest_ticks);
+      for (int r = 0; r < count; ++r) {
+        float* const row_scores = scores + r * score_stride;
+        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
+        Floats highest = load(row_scores);
+        for (int j = kLanes; j < head.tokens; j += kLanes) highest = most(highest, load(row_scores + j));
+        const Floats top = every(most_of(highest));
+        Floats total = every(0.0f);
+        for (int j = 0; j < head.tokens; j += kLanes) {
+          const Floats p = power_of_two(sub(load(row_scores + j), top));
+          total = add(total, p);
+          store(row_scores + j, p);
+        }
+        factor[r] = 1.0f / sum(total);
       }
-      factor[r] = 1.0f / sum(total);
     }
     for (int panel = 0; panel < panels_of(head.width); ++panel) {
       const int columns = panel_columns(head.width, panel);
@@ -302,8 +322,8 @@ void float_attention(const FloatHead& head, const float* queries, size_t stride,
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          put<Activation::kNone, Accuracy::kFull, Write::kStore>(to + c, mul(load(tile + r * kPanel + c), every(factor[r])),
-                                                head.width - first - c);
+          put<Activation::kNone, Accuracy::kFull, Write::kStore>(
+              to + c, mul(load(tile + r * kPanel + c), every(factor[r])), head.width - first - c);
         }
       }
     }
@@ -311,10 +331,24 @@ void float_attention(const FloatHead& head, const float* queries, size_t stride,
 }
 
 constexpr vitlet::Kernels kernels_named(const char* name) {
-  return {name,           kSignedActivations, linear,           float_linear,  attention,    float_attention,
-          attention_scratch, packed_bytes,    pack,             packed_floats, pack_floats,  put_column,
-          put_row,        put_float_column,   put_float_row,    quantize,      normalize_quantize, normalize,
-          quantize_signed};
+  return {name,
+          linear,
+          float_linear,
+          attention,
+          float_attention,
+          attention_scratch,
+          packed_bytes,
+          pack,
+          packed_floats,
+          pack_floats,
+          put_queries,
+          put_keys,
+          put_values,
+          put_float_column,
+          put_float_row,
+          quantize,
+          normalize_quantize,
+          normalize};
 }
 
 }  // namespace

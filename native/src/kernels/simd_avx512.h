@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kLanes = 16;
 using Floats = __m512;
-using Ints = __m512i;
 
 inline Floats load(const float* from) { return _mm512_loadu_ps(from); }
 inline void store(float* to, Floats x) { _mm512_storeu_ps(to, x); }
@@ -21,7 +20,13 @@ inline Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c
 inline Floats least(Floats a, Floats b) { return _mm512_min_ps(a, b); }
 inline Floats most(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
-inline float sum(Floats x) { return _mm512_reduce_add_ps(x); }
+// Halves onto each other, in an order that is the same for all instruction sets.
+inline float sum(Floats x) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 half = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
 inline float least_of(Floats x) { return _mm512_reduce_min_ps(x); }
 inline float most_of(Floats x) { return _mm512_reduce_max_ps(x); }
 
@@ -30,11 +35,8 @@ inline Floats from_int32(const int32_t* from) { return _mm512_cvtepi32_ps(_mm512
 inline void store_uint8(uint8_t* to, Floats x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
 }
-// 2^n for a float n that holds a whole number above -127.
-inline Floats whole_power_of_two(Floats n) {
-  const Ints exponent = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(exponent, 23));
-}
+// x * 2^n for floats n that hold whole numbers of -126..0.
+inline Floats times_power_of_two(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 inline Floats round_to_whole(Floats x) {
   return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
