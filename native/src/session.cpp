@@ -223,6 +223,8 @@ struct Session::Worker {
     const size_t p = config.patch;
     const size_t top = patch / config.columns() * p;
     const size_t left = patch % config.columns() * p;
+    // Whole pixels come back whole from normalized ones: 1.5 * 2^13 leaves no bits below 2^-10.
+    const float snap = int8 ? 12288.0f : 0.0f;
     for (size_t channel = 0; channel < 3; ++channel) {
       const float factor = 255.0f * config.deviation[channel];
       const float offset = 255.0f * config.mean[channel];
@@ -232,7 +234,7 @@ struct Session::Worker {
           for (size_t x = 0; x < p; ++x) to[x] = from[3 * x];
         } else {
           const float* const from = images.normalized + ((image * 3 + channel) * height + top + y) * width + left;
-          for (size_t x = 0; x < p; ++x) to[x] = from[x] * factor + offset;
+          for (size_t x = 0; x < p; ++x) to[x] = (from[x] * factor + offset + snap) - snap;
         }
         to += p;
       }
@@ -542,6 +544,7 @@ void Session::profile(bool on) {
 }
 
 std::array<double, kPhases> Session::milliseconds() const {
+  const std::lock_guard<std::mutex> alone(running_);
   const double passed_ms = std::chrono::duration<double, std::milli>(Clock::now() - profiled_since_).count();
   const double passed = static_cast<double>(ticks() - ticks_since_);
   const double ms = passed > 0 ? passed_ms / passed : 0.0;

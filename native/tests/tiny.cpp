@@ -329,6 +329,10 @@ std::map<std::string, Options> every_switch() {
   add("many tokens", [](Options& o) {
     o.height = 33, o.width_in_pixels = 30, o.patch = 3, o.blocks = {{2, 20, 30}, {3, 5, 30}, {2, 3, 30}};
   });
+  add("queries left out", [](Options& o) {
+    // Whole panels of them: the last block computes only those that the head reads.
+    o.height = o.width_in_pixels = 33, o.patch = 3, o.blocks = {{4, 16, 30}, {2, 32, 30}};
+  });
   add("width 67", [](Options& o) { o.width = 67, o.blocks = {{4, 16, 140}, {1, 65, 70}}, o.pool = "mean"; });
   return found;
 }

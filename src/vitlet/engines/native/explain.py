@@ -49,8 +49,8 @@ def explain_native(artifact: Artifact, threads: int, images: np.ndarray) -> Exec
             Fusion("gelu", depth, depth),
         ),
         notes=(
-            "The way back from int32 is part of softmax (between the products of attention), of the activation (after up) "
-            "and of the epilogue (after the other linears, with the residual).",
+            "The way back from int32 is part of softmax (between the products of attention), of the activation (after "
+            "up) and of the epilogue (after the other linears, with the residual).",
             "Of the last block only the tokens that the head reads are computed.",
         ),
     )
