@@ -71,7 +71,8 @@ inline Floats gelu_tanh(Floats x) {
   return logistic_gate(x, mul(mul(x, cubic), every(2.0f * 0.797884560803f * kLog2E)));
 }
 
-// By erfc(z) = t (a1 + a2 t + ... + a5 t^4) e^(-z^2) + 1.5e-7, t = 1 / (1 + 0.3275911 z): Abramowitz and Stegun, 7.1.26.
+// By erfc(z) = t (a1 + a2 t + ... + a5 t^4) e^(-z^2) + 1.5e-7, t = 1 / (1 + 0.3275911 z): Abramowitz and
+// Stegun, 7.1.26.
 inline Floats gelu(Floats x) {
   const Floats magnitude = most(x, sub(every(0.0f), x));
   const Floats t = divide(every(1.0f), fma(magnitude, every(0.3275911f * 0.707106781187f), every(1.0f)));
@@ -140,9 +141,8 @@ inline void to_bytes(const float* x, int count, float factor, float offset, uint
   const Floats b = every(offset);
   const Floats zero = every(0.0f);
   const Floats full = every(255.0f);
-  each(x, count, 0.0f, [&](Floats v, int at, int n) {
-    store_bytes(bytes + at, least(most(fma(v, a, b), zero), full), n);
-  });
+  each(x, count, 0.0f,
+       [&](Floats v, int at, int n) { store_bytes(bytes + at, least(most(fma(v, a, b), zero), full), n); });
 }
 
 inline void quantize(const float* x, int count, float least_low, float least_high, uint8_t* bytes, float* scale,
@@ -179,14 +179,23 @@ inline void normalize_quantize(const float* x, int count, float eps, uint8_t* by
   Floats total = every(0.0f);
   Floats lowest = every(x[0]);
   Floats highest = lowest;
-  each(x, count, 0.0f, [&](Floats v, int, int) { total = add(total, v); });
-  each(x, count, x[0], [&](Floats v, int, int) {
+  const int whole = count / kLanes * kLanes;
+  for (int i = 0; i < whole; i += kLanes) {
+    const Floats v = load(x + i);
+    total = add(total, v);
     lowest = least(lowest, v);
     highest = most(highest, v);
-  });
+  }
+  if (whole < count) {
+    total = add(total, load_first(x + whole, count - whole, 0.0f));
+    const Floats v = load_first(x + whole, count - whole, x[0]);
+    lowest = least(lowest, v);
+    highest = most(highest, v);
+  }
   const Moments m = moments(x, count, sum(total), eps);
   // (v - mean) / deviation grows with v: its range is that of the row, moved.
-  const Range range = range_of((least_of(lowest) - m.mean) * m.per_deviation, (most_of(highest) - m.mean) * m.per_deviation);
+  const Range range =
+      range_of((least_of(lowest) - m.mean) * m.per_deviation, (most_of(highest) - m.mean) * m.per_deviation);
   const float factor = m.per_deviation * range.per_step;
   to_bytes(x, count, factor, -m.mean * factor - range.low * range.per_step, bytes);
   *scale = range.scale;

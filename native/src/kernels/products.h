@@ -105,14 +105,15 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
       product_of(count, columns / kVector, a.bytes + row * a.stride, a.stride, packed, groups, layer.start + first,
                  tile);
       const Stopwatch watch(rest_ticks);
-      for (int r = 0; r < count; ++r) {
-        const Floats scale = every(a.scale[row + r]);
-        const Floats low = every(a.low[row + r]);
-        float* const to = out + (row + r) * out_stride + first;
-        for (int c = 0; c < columns; c += kLanes) {
-          const Floats product = mul(from_int32(tile + r * kPanel + c), scale);
-          const Floats rest = fma(low, load(layer.sum + first + c), load(layer.bias + first + c));
-          put<kind, Accuracy::kOfInt8, write>(to + c, fma(product, load(layer.scale + first + c), rest),
+      float* const to = out + row * out_stride + first;
+      for (int c = 0; c < columns; c += kLanes) {
+        const Floats scale = load(layer.scale + first + c);
+        const Floats total = load(layer.sum + first + c);
+        const Floats bias = load(layer.bias + first + c);
+        for (int r = 0; r < count; ++r) {
+          const Floats product = mul(from_int32(tile + r * kPanel + c), every(a.scale[row + r]));
+          const Floats rest = fma(every(a.low[row + r]), total, bias);
+          put<kind, Accuracy::kOfInt8, write>(to + r * out_stride + c, fma(product, scale, rest),
                                               layer.outputs - first - c);
         }
       }

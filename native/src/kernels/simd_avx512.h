@@ -33,7 +33,9 @@ inline float most_of(Floats x) { return _mm512_reduce_max_ps(x); }
 inline Floats from_int32(const int32_t* from) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(from)); }
 // Round to nearest, halves to even; the caller keeps x within 0..255.
 inline void store_uint8(uint8_t* to, Floats x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+  __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+  asm("" : "+v"(bytes));  // else GCC narrows on the way to memory, which Zen 4 does slowly
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
 }
 // x * 2^n for floats n that hold whole numbers of -126..0.
 inline Floats times_power_of_two(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
