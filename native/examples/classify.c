@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
   vitlet_session *session;
   FILE *file;
   int status;
-  if (argc < 3) return fail("give a model file and a raw image");
+  if (argc < 3 || argc > 4) return fail("give a model file and a raw image, and perhaps a number of threads");
   model = vitlet_load(argv[1]);
   if (model == NULL) return fail(vitlet_last_error());
   session = vitlet_open(model, argc > 3 ? atoi(argv[3]) : 1);

@@ -4,8 +4,20 @@
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "tiny.h"
+
+namespace {
+
+bool write(const std::string& path, const std::vector<uint8_t>& bytes, size_t size) {
+  std::ofstream out(path, std::ios::binary);
+  out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(size));
+  if (!out) std::perror(path.c_str());
+  return out.good();
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   if (argc != 2) {
@@ -31,11 +43,10 @@ int main(int argc, char** argv) {
       std::string file = name + (int8 ? "-int8" : "-fp32");
       for (char& c : file) c = c == ' ' || c == ',' ? '_' : c;
       const auto bytes = tiny::bytes_of(options);
-      std::ofstream out(std::string(argv[1]) + "/" + file, std::ios::binary);
-      out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-      if (!out) {
-        std::perror(file.c_str());
-        return 1;
+      if (!write(std::string(argv[1]) + "/" + file, bytes, bytes.size())) return 1;
+      // One that ends inside its header, and one inside its tensors.
+      if (name == "plain") {
+        if (!write(std::string(argv[1]) + "/" + file + "-cut", bytes, int8 ? 500 : bytes.size() - 5)) return 1;
       }
     }
   }

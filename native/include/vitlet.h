@@ -40,7 +40,7 @@ VITLET_API const char *vitlet_version(void);
  * names the one that models loaded from then on use; otherwise it is the first. */
 VITLET_API const char *vitlet_instruction_sets(void);
 
-/* Reads and checks a model file. The file may be removed afterwards. */
+/* Reads and checks a model file, which must not be cut short meanwhile. It may be removed afterwards. */
 VITLET_API vitlet_model *vitlet_load(const char *path);
 /* Sessions that are still open keep what they need. NULL is allowed. */
 VITLET_API void vitlet_free(vitlet_model *model);

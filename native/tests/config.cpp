@@ -39,18 +39,19 @@ TEST_SUITE("config") {
     CHECK(c.blocks.size() == 2);
     CHECK(c.labels.at(4) == "4");
     CHECK(c.deviation[2] == 0.225f);
-    for (const auto& [name, one] : tiny::every_switch()) {
-      CAPTURE(std::string(name));
-      CHECK(Config::parse(tiny::config_of(one)).tokens() == one.tokens());
+    for (const auto& one : tiny::every_switch()) {
+      CAPTURE(one.first);
+      CHECK(Config::parse(tiny::config_of(one.second)).tokens() == one.second.tokens());
     }
   }
 
   TEST_CASE("members that are not known are left alone, those that are needed are not") {
     CHECK_NOTHROW(Config::parse(with("{\"format\":1", "{\"later\":[{}],\"format\":1")));
-    for (const char* const name : {"format", "precision", "image_height", "image_width", "patch", "width", "classes",
-                                   "prefix_tokens", "distilled", "pool", "pre_norm", "final_norm", "pool_norm",
-                                   "pre_logits", "activation", "norm_eps", "blocks", "heads", "head_width", "mlp_width",
-                                   "mean", "std", "labels"}) {
+    for (const char* const name :
+         {"format",     "precision",     "image_height", "image_width", "patch",    "width",
+          "classes",    "prefix_tokens", "distilled",    "pool",        "pre_norm", "final_norm",
+          "pool_norm",  "pre_logits",    "activation",   "norm_eps",    "blocks",   "heads",
+          "head_width", "mlp_width",     "mean",         "std",         "labels"}) {
       CAPTURE(std::string(name));
       CHECK_THROWS_AS(Config::parse(with("\"" + std::string(name) + "\":", "\"other\":")), Error);
     }
@@ -79,10 +80,11 @@ TEST_SUITE("config") {
         {"\"std\":[0.229000,0.224000,0.225000]", {"[0,1,1]", "[-1,1,1]", "[1,1,1e-5]", "[1e5,1,1]", "{}"}},
         {"\"labels\":[\"0\"", {"[0", "[null", "[[]"}},
     };
-    for (const auto& [old, values] : bad) {
-      const std::string name = std::string(old).substr(0, std::string(old).find(':') + 1);
-      for (const char* const value : values) {
-        CAPTURE(std::string(old));
+    for (const auto& one : bad) {
+      const std::string old = one.first;
+      const std::string name = old.substr(0, old.find(':') + 1);
+      for (const char* const value : one.second) {
+        CAPTURE(old);
         CAPTURE(std::string(value));
         CHECK_THROWS_AS(Config::parse(with(old, name + value)), Error);
       }

@@ -33,8 +33,9 @@ Memory::~Memory() { memory_left = INT_MAX; }
 }  // namespace faults
 
 // The standard library has to find it: what this program is compiled with hides the rest.
-extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
-                                                                      void* (*start)(void*), void* argument) {
+extern "C" __attribute__((visibility("default"))) int pthread_create(pthread_t* thread,
+                                                                     const pthread_attr_t* attributes,
+                                                                     void* (*start)(void*), void* argument) {
   using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
   static const auto real = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
   return take(threads_left) ? real(thread, attributes, start, argument) : EAGAIN;

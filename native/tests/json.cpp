@@ -11,8 +11,9 @@ using vitlet::Json;
 
 TEST_SUITE("json") {
   TEST_CASE("every kind of value") {
-    const Json root = Json::parse(" {\"a\" : [1, -2.5e2, 0, -0.0, 1E3, 1e-400], \"b\":{}, \"c\":[] ,\"d\":true,"
-                                  "\"e\":false,\n\t\"f\":null,\r\"\":\"\"} ");
+    const Json root = Json::parse(
+        " {\"a\" : [1, -2.5e2, 0, -0.0, 1E3, 1e-400], \"b\":{}, \"c\":[] ,\"d\":true,"
+        "\"e\":false,\n\t\"f\":null,\r\"\":\"\"} ");
     const auto& numbers = root.at("a").array("a");
     REQUIRE(numbers.size() == 6);
     CHECK(numbers[0].whole("a", 1, 1) == 1);
@@ -33,19 +34,73 @@ TEST_SUITE("json") {
     CHECK(text(R"("\"\\\/\b\f\n\r\t")") == "\"\\/\b\f\n\r\t");
     CHECK(text(R"("\u0041\u00e9\u20AC\ud83d\uDE00")") == "A\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80");
     CHECK(text("\"\xC2\x80 \xDF\xBF \xE0\xA0\x80 \xED\x9F\xBF \xEE\x80\x80 \xEF\xBF\xBF \xF0\x90\x80\x80 "
-               "\xF4\x8F\xBF\xBF\"") == "\xC2\x80 \xDF\xBF \xE0\xA0\x80 \xED\x9F\xBF \xEE\x80\x80 \xEF\xBF\xBF "
-                                       "\xF0\x90\x80\x80 \xF4\x8F\xBF\xBF");
+               "\xF4\x8F\xBF\xBF\"") ==
+          "\xC2\x80 \xDF\xBF \xE0\xA0\x80 \xED\x9F\xBF \xEE\x80\x80 \xEF\xBF\xBF "
+          "\xF0\x90\x80\x80 \xF4\x8F\xBF\xBF");
     CHECK(Json::parse("\"\\u0000\"").string("text") == std::string(1, '\0'));
   }
 
   TEST_CASE("what is no JSON is an Error") {
     const std::string bad[] = {
-        "", " ", "x", "tru", "truex", "nul", "{", "[", "\"", "}", "]", ",", "[1,]", "[,1]", "[1 2]", "{\"a\"}",
-        "{\"a\":}", "{\"a\":1,}", "{a:1}", "{1:1}", "{\"a\":1 \"b\":2}", "1 2", "[1]]", "{}{}", "'a'", "01", "-01", "+1",
-        "-", ".5", "1.", "1.e3", "1e", "1e+", "0x10", "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "\"\\x\"",
-        "\"\\u12\"", "\"\\u123g\"", "\"\\ud800\"", "\"\\ud800x\"", "\"\\ud800\\n\"", "\"\\ud800\\u0041\"",
-        "\"\\ud800\\u\"", "\"\\udc00\"", "\"\\", "\"\\\"", "\"a\nb\"", std::string("\"a\0b\"", 5), std::string("1\0", 2),
-        "[1,\xEF\xBB\xBF 2]", "\xEF\xBB\xBF{}", "/* */ 1", "\"\\u", "\"\\ud800\\",
+        "",
+        " ",
+        "x",
+        "tru",
+        "truex",
+        "nul",
+        "{",
+        "[",
+        "\"",
+        "}",
+        "]",
+        ",",
+        "[1,]",
+        "[,1]",
+        "[1 2]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{a:1}",
+        "{1:1}",
+        "{\"a\":1 \"b\":2}",
+        "1 2",
+        "[1]]",
+        "{}{}",
+        "'a'",
+        "01",
+        "-01",
+        "+1",
+        "-",
+        ".5",
+        "1.",
+        "1.e3",
+        "1e",
+        "1e+",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u123g\"",
+        "\"\\ud800\"",
+        "\"\\ud800x\"",
+        "\"\\ud800\\n\"",
+        "\"\\ud800\\u0041\"",
+        "\"\\ud800\\u\"",
+        "\"\\udc00\"",
+        "\"\\",
+        "\"\\\"",
+        "\"a\nb\"",
+        std::string("\"a\0b\"", 5),
+        std::string("1\0", 2),
+        "[1,\xEF\xBB\xBF 2]",
+        "\xEF\xBB\xBF{}",
+        "/* */ 1",
+        "\"\\u",
+        "\"\\ud800\\",
     };
     for (const std::string& text : bad) {
       CAPTURE(std::string(text));
@@ -55,9 +110,26 @@ TEST_SUITE("json") {
 
   TEST_CASE("what is no UTF-8 is an Error") {
     const char* const bad[] = {
-        "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2\x41", "\xC2\xC2\x80", "\xE0\x80\x80", "\xE0\x9F\xBF",
-        "\xED\xA0\x80", "\xED\xBF\xBF", "\xE2\x82", "\xE2\x82\x41", "\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF",
-        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xF0\x9F\x98", "\xFE", "\xFF",
+        "\x80",
+        "\xBF",
+        "\xC0\x80",
+        "\xC1\xBF",
+        "\xC2",
+        "\xC2\x41",
+        "\xC2\xC2\x80",
+        "\xE0\x80\x80",
+        "\xE0\x9F\xBF",
+        "\xED\xA0\x80",
+        "\xED\xBF\xBF",
+        "\xE2\x82",
+        "\xE2\x82\x41",
+        "\xF0\x80\x80\x80",
+        "\xF0\x8F\xBF\xBF",
+        "\xF4\x90\x80\x80",
+        "\xF5\x80\x80\x80",
+        "\xF0\x9F\x98",
+        "\xFE",
+        "\xFF",
     };
     for (const char* const text : bad) {
       CAPTURE(std::string(text));

@@ -39,10 +39,12 @@ tiny::Options richest() {
 
 TEST_SUITE("model") {
   TEST_CASE("every switch loads, in both precisions") {
-    for (auto [name, options] : tiny::every_switch()) {
+    for (const auto& one : tiny::every_switch()) {
+      const std::string& name = one.first;
+      tiny::Options options = one.second;
       for (const bool int8 : {true, false}) {
         options.int8 = int8;
-        CAPTURE(std::string(name));
+        CAPTURE(name);
         CHECK(read(tiny::bytes_of(options))->config.tokens() == options.tokens());
       }
     }
@@ -86,8 +88,10 @@ TEST_SUITE("model") {
       options.int8 = int8;
       const tiny::File whole = tiny::file_of(options);
       REQUIRE_NOTHROW(read(whole.bytes()));
-      for (const auto& [name, entry] : whole.tensors) {
-        CAPTURE(std::string(name));
+      for (const auto& one : whole.tensors) {
+        const std::string& name = one.first;
+        const tiny::Entry& entry = one.second;
+        CAPTURE(name);
         tiny::File file = whole;
         file.remove(name);
         CHECK_THROWS_WITH_AS(read(file.bytes()), ("tensor " + name + " is missing").c_str(), Error);
@@ -126,14 +130,16 @@ TEST_SUITE("model") {
       tiny::Options options = richest();
       options.int8 = int8;
       const tiny::File whole = tiny::file_of(options);
-      for (const auto& [name, entry] : whole.tensors) {
+      for (const auto& one : whole.tensors) {
+        const std::string& name = one.first;
+        const tiny::Entry& entry = one.second;
         if (entry.dtype != "F32") continue;
         for (const float value : {NAN, INFINITY, -INFINITY}) {
           tiny::File file = whole;
           std::vector<float> values = tiny::values_of(entry);
           values.back() = value;
           file.at(name) = tiny::floats(entry.shape, values);
-          CAPTURE(std::string(name));
+          CAPTURE(name);
           CHECK_THROWS_WITH_AS(read(file.bytes()), ("tensor " + name + " is not finite").c_str(), Error);
         }
       }
@@ -154,10 +160,11 @@ TEST_SUITE("model") {
         {"\"head_width\":6", "\"head_width\":1024"},   {"\"mlp_width\":20", "\"mlp_width\":131072"},
         {"\"pre_logits\":0", "\"pre_logits\":131072"}, {"\"prefix_tokens\":1", "\"prefix_tokens\":1026"},
     };
-    for (const auto& [old, other] : changes) {
+    for (const auto& change : changes) {
+      const std::string old = change.first, other = change.second;
       tiny::File file = tiny::file_of({});
-      file.config.replace(file.config.find(old), std::string(old).size(), other);
-      CAPTURE(std::string(other));
+      file.config.replace(file.config.find(old), old.size(), other);
+      CAPTURE(other);
       CHECK_THROWS_AS(read(file.bytes()), Error);
     }
   }

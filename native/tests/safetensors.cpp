@@ -44,8 +44,8 @@ TEST_SUITE("safetensors") {
     CHECK(read(one("I8", "[2,3]", "[0,6]"), 6).tensors.at("x").shape == std::vector<size_t>{2, 3});
     CHECK(read(one("F32", "[0,5]", "[0,0]")).tensors.at("x").bytes == 0);
     // In any order, and with empty ones at one place.
-    const auto two = read("{\"b\":" + entry("I8", "[2]", "[3,5]") + ",\"e\":" + entry("I8", "[0]", "[3,3]") + ",\"a\":" +
-                              entry("I8", "[3]", "[0,3]") + "}",
+    const auto two = read("{\"b\":" + entry("I8", "[2]", "[3,5]") + ",\"e\":" + entry("I8", "[0]", "[3,3]") +
+                              ",\"a\":" + entry("I8", "[3]", "[0,3]") + "}",
                           5);
     CHECK(two.tensors.at("b").data - two.tensors.at("a").data == 3);
   }
@@ -85,8 +85,8 @@ TEST_SUITE("safetensors") {
     }
     for (const char* const header :
          {"[]", "1", "null", "\"\"", "{\"x\":1}", "{\"x\":{}}", "{\"x\":[]}", "{\"__metadata__\":1}",
-          "{\"__metadata__\":{\"a\":1}}", "{\"__metadata__\":{\"a\":null}}", "{\"x\":{\"dtype\":\"F32\",\"shape\":[1]}}",
-          "{\"x\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}",
+          "{\"__metadata__\":{\"a\":1}}", "{\"__metadata__\":{\"a\":null}}",
+          "{\"x\":{\"dtype\":\"F32\",\"shape\":[1]}}", "{\"x\":{\"dtype\":4,\"shape\":[1],\"data_offsets\":[0,4]}}",
           "{\"x\":{\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]}}",
           "{\"x\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":4}}"}) {
       CAPTURE(std::string(header));
@@ -106,15 +106,18 @@ TEST_SUITE("safetensors") {
     CHECK_THROWS_AS(two("[1,4]", "[4,6]", 6), Error);
     CHECK_THROWS_AS(two("[0,3]", "[3,5]", 6), Error);
     CHECK_THROWS_AS(read("{}", 1), Error);
-    CHECK_THROWS_AS(read("{\"a\":" + entry("I8", "[3]", "[0,3]") + ",\"e\":" + entry("I8", "[0]", "[1,1]") + "}", 3), Error);
-    CHECK_THROWS_AS(read("{\"a\":" + entry("I8", "[0]", "[0,0]") + ",\"a\":" + entry("I8", "[0]", "[0,0]") + "}"), Error);
+    CHECK_THROWS_AS(read("{\"a\":" + entry("I8", "[3]", "[0,3]") + ",\"e\":" + entry("I8", "[0]", "[1,1]") + "}", 3),
+                    Error);
+    CHECK_THROWS_AS(read("{\"a\":" + entry("I8", "[0]", "[0,0]") + ",\"a\":" + entry("I8", "[0]", "[0,0]") + "}"),
+                    Error);
   }
 
   TEST_CASE("files that cannot be mapped") {
     char folder[] = "/tmp/vitlet-XXXXXX";
     REQUIRE(mkdtemp(folder) != nullptr);
     const std::string in = std::string(folder) + "/";
-    CHECK_THROWS_WITH_AS(MappedFile(in + "none"), ("cannot open " + in + "none: No such file or directory").c_str(), Error);
+    CHECK_THROWS_WITH_AS(MappedFile(in + "none"), ("cannot open " + in + "none: No such file or directory").c_str(),
+                         Error);
     CHECK_THROWS_AS(MappedFile{in}, Error);
     CHECK_THROWS_AS(MappedFile(""), Error);
     std::ofstream(in + "empty").close();

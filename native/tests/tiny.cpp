@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <stdexcept>
@@ -39,7 +40,8 @@ class Writer {
     const double most = factor * std::sqrt(3.0 / static_cast<double>(inputs));
     if (int8_) {
       Entry weight{"I8", {outputs, inputs}, std::vector<uint8_t>(outputs * inputs)};
-      for (uint8_t& byte : weight.bytes) byte = static_cast<uint8_t>(static_cast<int>(std::lround(random_.between(-127, 127))));
+      for (uint8_t& byte : weight.bytes)
+        byte = static_cast<uint8_t>(static_cast<int>(std::lround(random_.between(-127, 127))));
       into_.tensors.emplace_back(name + ".weight", weight);
       floats(name + ".scale", {outputs}, 0.8 * most / 127, 1.2 * most / 127);
     } else {
@@ -119,7 +121,8 @@ std::vector<double> normal(const File& file, const std::string& name, const std:
 
 double activated(const std::string& kind, double x) {
   if (kind == "gelu") return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-  if (kind == "gelu_tanh") return x * 0.5 * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+  if (kind == "gelu_tanh")
+    return x * 0.5 * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
   return x / (1 + std::exp(-1.702 * x));
 }
 
@@ -158,7 +161,8 @@ Rows embedded(const Options& o, const File& file, const float* image) {
   const Linear embed(file, "embed");
   Rows tokens;
   for (size_t t = 0; t < o.prefix; ++t) {
-    tokens.emplace_back(prefix.begin() + static_cast<long>(t * o.width), prefix.begin() + static_cast<long>((t + 1) * o.width));
+    tokens.emplace_back(prefix.begin() + static_cast<long>(t * o.width),
+                        prefix.begin() + static_cast<long>((t + 1) * o.width));
   }
   for (size_t row = 0; row < o.height / o.patch; ++row) {
     for (size_t column = 0; column < o.width_in_pixels / o.patch; ++column) {
@@ -246,8 +250,8 @@ std::string config_of(const Options& o) {
   std::string blocks;
   for (const Block& block : o.blocks) {
     blocks += std::string(blocks.empty() ? "" : ",") + "{\"heads\":" + std::to_string(block.heads) +
-              ",\"head_width\":" + std::to_string(block.head_width) + ",\"mlp_width\":" + std::to_string(block.mlp_width) +
-              "}";
+              ",\"head_width\":" + std::to_string(block.head_width) +
+              ",\"mlp_width\":" + std::to_string(block.mlp_width) + "}";
   }
   std::string labels;
   for (size_t i = 0; i < o.classes; ++i) labels += (i ? ",\"" : "\"") + std::to_string(i) + "\"";
@@ -304,13 +308,13 @@ std::map<std::string, Options> every_switch() {
   };
   add("plain", [](Options&) {});
   add("mean", [](Options& o) { o.pool = "mean"; });
-  add("mean without prefix", [](Options& o) { o.pool = "mean", o.prefix = 0, o.pool_norm = true, o.final_norm = false; });
+  add("mean without prefix",
+      [](Options& o) { o.pool = "mean", o.prefix = 0, o.pool_norm = true, o.final_norm = false; });
   add("token and mean", [](Options& o) { o.pool = "token+mean", o.prefix = 3; });
   add("token and mean, pool norm", [](Options& o) { o.pool = "token+mean", o.pool_norm = true; });
   add("distilled", [](Options& o) { o.distilled = true, o.prefix = 2; });
-  add("distilled, pool norm, pre-logits", [](Options& o) {
-    o.distilled = true, o.prefix = 2, o.pool_norm = true, o.pre_logits = 9;
-  });
+  add("distilled, pool norm, pre-logits",
+      [](Options& o) { o.distilled = true, o.prefix = 2, o.pool_norm = true, o.pre_logits = 9; });
   add("registers", [](Options& o) { o.prefix = 5; });
   add("pre-norm", [](Options& o) { o.pre_norm = true, o.activation = "quick_gelu", o.eps = 1e-5; });
   add("no final norm", [](Options& o) { o.final_norm = false; });
@@ -335,6 +339,11 @@ std::map<std::string, Options> every_switch() {
   });
   add("width 67", [](Options& o) { o.width = 67, o.blocks = {{4, 16, 140}, {1, 65, 70}}, o.pool = "mean"; });
   return found;
+}
+
+int test_step() {
+  const char* const wanted = std::getenv("VITLET_TEST_STEP");
+  return wanted == nullptr ? 1 : std::max(1, std::atoi(wanted));
 }
 
 std::vector<float> images_for(const Options& o, size_t batch, unsigned seed) {

@@ -51,6 +51,10 @@ struct Options {
 // One of each: pools, norms, heads, activations, sizes.
 std::map<std::string, Options> every_switch();
 
+// Of how many sizes and switches one is tested: VITLET_TEST_STEP, more than one where a sanitizer or an emulator makes
+// programs slow.
+int test_step();
+
 struct Entry {
   std::string dtype;
   std::vector<size_t> shape;

@@ -86,7 +86,9 @@ inline void store_uint8(uint8_t* to, Floats x) {
 // x * 2^n for floats n that hold whole numbers of -126..0.
 inline Floats times_power_of_two(Floats x, Floats n) {
   return by_lane([&](int i) {
-    const int32_t bits = (static_cast<int32_t>(n.at[i]) + 127) << 23;
+    // More than that comes of what is no number, or infinite, and may become anything.
+    const int32_t whole = n.at[i] < 128.0f ? static_cast<int32_t>(n.at[i]) : 128;
+    const uint32_t bits = static_cast<uint32_t>(whole + 127) << 23;
     float factor;
     std::memcpy(&factor, &bits, sizeof(factor));
     return x.at[i] * factor;
