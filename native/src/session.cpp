@@ -17,7 +17,7 @@ using Clock = std::chrono::steady_clock;
 // Activations of so many bytes between the two linears of an MLP stay in a core's own cache.
 constexpr size_t kChunkBytes = 192 * 1024;
 constexpr size_t kMostChunkRows = 48;
-constexpr size_t kLeastChunkRows = 12;
+constexpr size_t kLeastChunkRows = 30;
 constexpr size_t kMostBatch = 65536;
 
 // The share of `count` that thread number `thread` of `threads` takes.

@@ -72,7 +72,7 @@ struct FloatHead {
 struct Kernels {
   const char* name;
 
-  // out (op)= activation(a @ weights + bias), for `rows` rows; with an activation, always out =. Here and below, what is no product adds its time to
+  // out (op)= activation(a @ weights + bias), for `rows` rows. Here and below, what is no product adds its time to
   // `rest_ticks`, if there is one.
   void (*linear)(const Linear&, const ByteRows& a, int rows, Write, Activation, float* out, size_t out_stride,
                  uint64_t* rest_ticks);
@@ -83,8 +83,8 @@ struct Kernels {
   // `scratch` is for this call alone: `attention_scratch(tokens)` bytes, aligned to 64.
   void (*attention)(const Head&, const Queries&, int rows, float* out, size_t out_stride, uint8_t* scratch,
                     uint64_t* rest_ticks);
-  void (*float_attention)(const FloatHead&, const float* queries, size_t stride, int rows, float* out, size_t out_stride,
-                          uint8_t* scratch, uint64_t* rest_ticks);
+  void (*float_attention)(const FloatHead&, const float* queries, size_t stride, int rows, float* out,
+                          size_t out_stride, uint8_t* scratch, uint64_t* rest_ticks);
   size_t (*attention_scratch)(int tokens);
 
   // Packed weights: their bytes, and writing them from [outputs][inputs].

@@ -159,11 +159,21 @@ void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activ
     case Activation::kNone:
       return linear_with<Activation::kNone>(layer, a, rows, write, out, out_stride, rest_ticks);
     case Activation::kGelu:
-      return linear_as<Activation::kGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
+      return linear_with<Activation::kGelu>(layer, a, rows, write, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
+      return linear_with<Activation::kGeluTanh>(layer, a, rows, write, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
+      return linear_with<Activation::kQuickGelu>(layer, a, rows, write, out, out_stride, rest_ticks);
+  }
+}
+
+template <Activation kind>
+inline void float_linear_with(const Linear& layer, const float* a, size_t stride, int rows, Write write, float* out,
+                              size_t out_stride, uint64_t* rest_ticks) {
+  if (write == Write::kAdd) {
+    float_linear_as<kind, Write::kAdd>(layer, a, stride, rows, out, out_stride, rest_ticks);
+  } else {
+    float_linear_as<kind, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
   }
 }
 
@@ -171,17 +181,13 @@ void float_linear(const Linear& layer, const float* a, size_t stride, int rows, 
                   float* out, size_t out_stride, uint64_t* rest_ticks) {
   switch (kind) {
     case Activation::kNone:
-      return write == Write::kAdd
-                 ? float_linear_as<Activation::kNone, Write::kAdd>(layer, a, stride, rows, out, out_stride, rest_ticks)
-                 : float_linear_as<Activation::kNone, Write::kStore>(layer, a, stride, rows, out, out_stride,
-                                                                     rest_ticks);
+      return float_linear_with<Activation::kNone>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
     case Activation::kGelu:
-      return float_linear_as<Activation::kGelu, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
+      return float_linear_with<Activation::kGelu>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return float_linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
+      return float_linear_with<Activation::kGeluTanh>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return float_linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, stride, rows, out, out_stride,
-                                                                    rest_ticks);
+      return float_linear_with<Activation::kQuickGelu>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
   }
 }
 
@@ -195,16 +201,21 @@ size_t attention_scratch(int tokens) {
   return kTileRows * (score_columns(tokens) * sizeof(float) + byte_columns(tokens));
 }
 
-// Base-2 softmax of one row of scores. Each probability is multiplied with its value's scale, so that int8 values of
-// different scales can be added up, and the products become bytes: the value of a byte is what is returned.
-inline float softmax_row(float* scores, int tokens, const float* value_scale, uint8_t* bytes) {
+// The score of a token that is not there: whatever it is multiplied with, nothing is left of its probability.
+constexpr float kNever = -3e38f;
+
+// Base-2 softmax of one row of scores times `scale`. Each probability is multiplied with its value's scale, so that
+// int8 values of different scales can be added up, and the products become bytes: the value of a byte is what is
+// returned.
+inline float softmax_row(float* scores, float scale, int tokens, const float* value_scale, uint8_t* bytes) {
   Floats highest = load(scores);
   for (int j = kLanes; j < tokens; j += kLanes) highest = most(highest, load(scores + j));
-  const Floats top = every(most_of(highest));
+  const Floats factor_of_scores = every(scale);
+  const Floats below = every(-most_of(highest) * scale);
   Floats total = every(0.0f);
   Floats largest = every(0.0f);
   for (int j = 0; j < tokens; j += kLanes) {
-    const Floats p = power_of_two_of_int8(sub(load(scores + j), top));
+    const Floats p = power_of_two_of_int8(fma(load(scores + j), factor_of_scores, below));
     total = add(total, p);
     const Floats weighted = mul(p, load(value_scale + j));
     largest = most(largest, weighted);
@@ -249,9 +260,8 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
                  groups_of(head.width), head.key_start + first, tile);
       const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
-        const Floats scale = every(queries.scale[row + r]);
         for (int c = 0; c < columns; c += kLanes) {
-          const Floats product = mul(from_int32(tile + r * kPanel + c), scale);
+          const Floats product = from_int32(tile + r * kPanel + c);
           store(scores + r * score_stride + first + c, mul(product, load(head.key_scale + first + c)));
         }
       }
@@ -261,8 +271,9 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
       const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         float* const row_scores = scores + r * score_stride;
-        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
-        factor[r] = softmax_row(row_scores, head.tokens, head.value_scale, bytes + r * byte_stride);
+        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = kNever;
+        factor[r] =
+            softmax_row(row_scores, queries.scale[row + r], head.tokens, head.value_scale, bytes + r * byte_stride);
       }
     }
     for (int panel = 0; panel < panels_of(head.width); ++panel) {
@@ -302,7 +313,7 @@ void float_attention(const FloatHead& head, const float* queries, size_t stride,
       const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         float* const row_scores = scores + r * score_stride;
-        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = -1e30f;
+        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = kNever;
         Floats highest = load(row_scores);
         for (int j = kLanes; j < head.tokens; j += kLanes) highest = most(highest, load(row_scores + j));
         const Floats top = every(most_of(highest));
