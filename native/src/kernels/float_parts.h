@@ -15,14 +15,23 @@ using vitlet::Activation;
 // ---- Elementary functions ---------------------------------------------------------------------------------------
 
 // 2^x for x <= 0, within 7.5e-5 of its value: what a probability of 8 bits needs. A minimax fit on -1/2..1/2.
-inline Floats power_of_two_of_int8(Floats x) {
-  x = most(x, every(-126.0f));
-  const Floats n = round_to_whole(x);
-  const Floats f = sub(x, n);
-  Floats p = fma(every(5.51713231e-2f), f, every(2.42611331e-1f));
-  p = fma(p, f, every(6.93261089e-1f));
-  p = fma(p, f, every(9.99928047e-1f));
-  return times_power_of_two(p, n);
+template <int N>
+inline void power_of_two_of_int8(Floats (&x)[N]) {
+  Floats whole[N], p[N];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) x[n] = most(x[n], every(-126.0f));
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) whole[n] = round_to_whole(x[n]);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) x[n] = sub(x[n], whole[n]);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) p[n] = fma(every(5.51713231e-2f), x[n], every(2.42611331e-1f));
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) p[n] = fma(p[n], x[n], every(6.93261089e-1f));
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) p[n] = fma(p[n], x[n], every(9.99928047e-1f));
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) x[n] = times_power_of_two(p[n], whole[n]);
 }
 
 // 2^x for x <= 0; 0 below 2^-126. x = n + f with f in [-1/2, 1/2], and the Taylor polynomial of 2^f of degree 6,
@@ -41,15 +50,25 @@ inline Floats power_of_two(Floats x) {
   return times_power_of_two(p, n);
 }
 
-// x * (1/2 + c P(c^2)), where c is x limited to -4..4: the standard normal's distribution function (or tanh's version
-// of it) by a polynomial that is 0 and 1 from 4 on, within 5e-7.
-inline Floats gate(Floats x, const float (&polynomial)[7]) {
-  const Floats c = most(least(x, every(4.0f)), every(-4.0f));
-  const Floats square = mul(c, c);
-  Floats p = every(polynomial[6]);
+// x * (1/2 + c P(c^2)), where c is x limited to -4..4: the standard normal's distribution function (or tanh's version of
+// it) by a polynomial that is 0 and 1 from 4 on, within 5e-7. Of N vectors side by side: each step of one waits for the
+// step before it, and a processor looks ahead only so far.
+template <int N>
+inline void gate(Floats (&x)[N], const float (&polynomial)[7]) {
+  Floats c[N], square[N], p[N];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) c[n] = most(least(x[n], every(4.0f)), every(-4.0f));
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) square[n] = mul(c[n], c[n]);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) p[n] = every(polynomial[6]);
 #pragma GCC unroll 6
-  for (int i = 5; i >= 0; --i) p = fma(p, square, every(polynomial[i]));
-  return mul(x, fma(c, p, every(0.5f)));
+  for (int i = 5; i >= 0; --i) {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) p[n] = fma(p[n], square[n], every(polynomial[i]));
+  }
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) x[n] = mul(x[n], fma(c[n], p[n], every(0.5f)));
 }
 
 #include "gate_polynomials.inc"
@@ -88,13 +107,21 @@ inline Floats gelu(Floats x) {
 // Beside int8 products an error of 2e-4 is nothing, and polynomials need no division.
 enum class Accuracy { kFull, kOfInt8 };
 
-template <Activation kind, Accuracy accuracy>
-inline Floats activated(Floats x) {
+template <Activation kind, Accuracy accuracy, int N>
+inline void activate(Floats (&x)[N]) {
   constexpr bool fast = accuracy == Accuracy::kOfInt8;
-  if constexpr (kind == Activation::kGelu) return fast ? gate(x, kNormal) : gelu(x);
-  if constexpr (kind == Activation::kGeluTanh) return fast ? gate(x, kNormalByTanh) : gelu_tanh(x);
-  if constexpr (kind == Activation::kQuickGelu) return quick_gelu(x);
-  return x;
+  if constexpr (kind == Activation::kGelu && fast) {
+    gate(x, kNormal);
+  } else if constexpr (kind == Activation::kGeluTanh && fast) {
+    gate(x, kNormalByTanh);
+  } else if constexpr (kind != Activation::kNone) {
+#pragma GCC unroll 4
+    for (int n = 0; n < N; ++n) {
+      if constexpr (kind == Activation::kGelu) x[n] = gelu(x[n]);
+      if constexpr (kind == Activation::kGeluTanh) x[n] = gelu_tanh(x[n]);
+      if constexpr (kind == Activation::kQuickGelu) x[n] = quick_gelu(x[n]);
+    }
+  }
 }
 
 // ---- Rows -------------------------------------------------------------------------------------------------------

@@ -82,14 +82,32 @@ inline void write_first(float* to, Floats y, int count, Write write) {
   for (int i = 0; i < count; ++i) to[i] = write == Write::kAdd ? to[i] + part[i] : part[i];
 }
 
-template <Activation kind, Accuracy accuracy, Write write>
-inline void put(float* to, Floats y, int columns_left) {
-  y = activated<kind, accuracy>(y);
-  if (columns_left < kLanes) {
-    write_first(to, y, columns_left, write);
-  } else {
-    store(to, write == Write::kAdd ? add(load(to), y) : y);
+// N vectors of a row; of the last one only as many columns as there are.
+template <Activation kind, Accuracy accuracy, Write write, int N>
+inline void put(float* to, Floats (&y)[N], int columns_left) {
+  activate<kind, accuracy>(y);
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) {
+    float* const at = to + n * kLanes;
+    if (columns_left < (n + 1) * kLanes) {
+      write_first(at, y[n], columns_left - n * kLanes, write);
+    } else {
+      store(at, write == Write::kAdd ? add(load(at), y[n]) : y[n]);
+    }
   }
+}
+
+// From int32 to what the layer gives: N vectors of one row.
+template <Activation kind, Write write, int N>
+inline void finish(const Linear& layer, const int32_t* sums, float scale, float low, int column, float* to) {
+  Floats y[N];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) {
+    const int at = column + n * kLanes;
+    const Floats rest = fma(every(low), load(layer.sum + at), load(layer.bias + at));
+    y[n] = fma(mul(from_int32(sums + n * kLanes), every(scale)), load(layer.scale + at), rest);
+  }
+  put<kind, Accuracy::kOfInt8, write>(to, y, layer.outputs - column);
 }
 
 template <Activation kind, Write write>
@@ -105,17 +123,16 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
       product_of(count, columns / kVector, a.bytes + row * a.stride, a.stride, packed, groups, layer.start + first,
                  tile);
       const Stopwatch watch(rest_ticks);
-      float* const to = out + row * out_stride + first;
-      for (int c = 0; c < columns; c += kLanes) {
-        const Floats scale = load(layer.scale + first + c);
-        const Floats total = load(layer.sum + first + c);
-        const Floats bias = load(layer.bias + first + c);
-        for (int r = 0; r < count; ++r) {
-          const Floats product = mul(from_int32(tile + r * kPanel + c), every(a.scale[row + r]));
-          const Floats rest = fma(every(a.low[row + r]), total, bias);
-          put<kind, Accuracy::kOfInt8, write>(to + r * out_stride + c, fma(product, scale, rest),
-                                              layer.outputs - first - c);
+      for (int r = 0; r < count; ++r) {
+        const float scale = a.scale[row + r];
+        const float low = a.low[row + r];
+        const int32_t* const sums = tile + r * kPanel;
+        float* const to = out + (row + r) * out_stride + first;
+        int c = 0;
+        for (; c + kAtOnce * kLanes <= columns; c += kAtOnce * kLanes) {
+          finish<kind, write, kAtOnce>(layer, sums + c, scale, low, first + c, to + c);
         }
+        for (; c < columns; c += kLanes) finish<kind, write, 1>(layer, sums + c, scale, low, first + c, to + c);
       }
     });
   }
@@ -135,8 +152,8 @@ inline void float_linear_as(const Linear& layer, const float* a, size_t stride, 
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          put<kind, Accuracy::kFull, write>(to + c, add(load(tile + r * kPanel + c), load(layer.bias + first + c)),
-                                            layer.outputs - first - c);
+          Floats y[1] = {add(load(tile + r * kPanel + c), load(layer.bias + first + c))};
+          put<kind, Accuracy::kFull, write>(to + c, y, layer.outputs - first - c);
         }
       }
     });
@@ -204,28 +221,58 @@ size_t attention_scratch(int tokens) {
 // The score of a token that is not there: whatever it is multiplied with, nothing is left of its probability.
 constexpr float kNever = -3e38f;
 
-// Base-2 softmax of one row of scores times `scale`. Each probability is multiplied with its value's scale, so that
-// int8 values of different scales can be added up, and the products become bytes: the value of a byte is what is
-// returned.
-inline float softmax_row(float* scores, float scale, int tokens, const float* value_scale, uint8_t* bytes) {
-  Floats highest = load(scores);
-  for (int j = kLanes; j < tokens; j += kLanes) highest = most(highest, load(scores + j));
-  const Floats factor_of_scores = every(scale);
-  const Floats below = every(-most_of(highest) * scale);
-  Floats total = every(0.0f);
-  Floats largest = every(0.0f);
-  for (int j = 0; j < tokens; j += kLanes) {
-    const Floats p = power_of_two_of_int8(fma(load(scores + j), factor_of_scores, below));
-    total = add(total, p);
-    const Floats weighted = mul(p, load(value_scale + j));
-    largest = most(largest, weighted);
-    store(scores + j, weighted);
+// One row of scores times `scale`, less its highest, becomes powers of two, which are multiplied with the values'
+// scales, so that int8 values of different scales can be added up.
+struct Weights {
+  Floats total;    // of the powers, lane by lane
+  Floats largest;  // of the products
+};
+
+inline Weights weigh(float* scores, float scale, float highest, int tokens, const float* value_scale) {
+  const Floats factor = every(scale);
+  const Floats below = every(-highest * scale);
+  Weights found{every(0.0f), every(0.0f)};
+  const auto weigh_several = [&](int at, auto& p) {
+    constexpr int kCount = sizeof(p) / sizeof(p[0]);
+#pragma GCC unroll 4
+    for (int n = 0; n < kCount; ++n) p[n] = fma(load(scores + at + n * kLanes), factor, below);
+    power_of_two_of_int8(p);
+#pragma GCC unroll 4
+    for (int n = 0; n < kCount; ++n) {
+      found.total = add(found.total, p[n]);
+      const Floats weighted = mul(p[n], load(value_scale + at + n * kLanes));
+      found.largest = most(found.largest, weighted);
+      store(scores + at + n * kLanes, weighted);
+    }
+  };
+  Floats several[kAtOnce], one[1];
+  int at = 0;
+  for (; at + kAtOnce * kLanes <= tokens; at += kAtOnce * kLanes) weigh_several(at, several);
+  for (; at < tokens; at += kLanes) weigh_several(at, one);
+  return found;
+}
+
+// Base-2 softmax of `count` rows of scores times `scale[row]`, as bytes: `values[row]` is what one of them is worth.
+// Step by step for all rows: what is found of one row waits long, and the next row is no part of it.
+inline void softmax_rows(float* scores, size_t stride, int count, const Floats* top, const float* scale, int tokens,
+                         const float* value_scale, uint8_t* bytes, size_t byte_stride, float* values) {
+  float highest[kTileRows];
+  for (int r = 0; r < count; ++r) highest[r] = most_of(top[r]);
+  Weights weights[kTileRows];
+  for (int r = 0; r < count; ++r) weights[r] = weigh(scores + r * stride, scale[r], highest[r], tokens, value_scale);
+  float factor[kTileRows];
+  for (int r = 0; r < count; ++r) {
+    const float peak = most_of(weights[r].largest);
+    const bool usable = peak > 1e-30f && peak < 1e30f;
+    factor[r] = usable ? 255.0f / peak : 0.0f;
+    values[r] = usable ? peak / (255.0f * sum(weights[r].total)) : 0.0f;
   }
-  const float peak = most_of(largest);
-  const bool usable = peak > 1e-30f && peak < 1e30f;
-  const Floats factor = every(usable ? 255.0f / peak : 0.0f);
-  for (int j = 0; j < tokens; j += kLanes) store_uint8(bytes + j, mul(load(scores + j), factor));
-  return usable ? peak / (255.0f * sum(total)) : 0.0f;
+  for (int r = 0; r < count; ++r) {
+    const Floats steps = every(factor[r]);
+    for (int j = 0; j < tokens; j += kLanes) {
+      store_uint8(bytes + r * byte_stride + j, mul(load(scores + r * stride + j), steps));
+    }
+  }
 }
 
 // What the accumulators of probabilities @ values start from, by channel: 128 times the sum of the values where the
@@ -251,7 +298,13 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
   alignas(64) int32_t tile[kTileRows * kPanel];
   alignas(64) int32_t value_start[kMostHeadWidth] = {};
   if (kSignedActivations) start_of_values(head, bytes, value_start);
+  // What the last vector of scores, which may have lanes too many, is limited to.
+  const int last = (head.tokens - 1) / kLanes * kLanes;
+  alignas(64) float limit[kLanes];
+  for (int i = 0; i < kLanes; ++i) limit[i] = last + i < head.tokens ? -kNever : kNever;
   each_tile(rows, [&](int row, int count) {
+    Floats top[kTileRows];
+    for (int r = 0; r < count; ++r) top[r] = every(kNever);
     const uint8_t* const query = queries.bytes + row * queries.stride;
     for (int panel = 0; panel < panels_of(head.tokens); ++panel) {
       const int columns = panel_columns(head.tokens, panel);
@@ -261,20 +314,18 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
       const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
         for (int c = 0; c < columns; c += kLanes) {
-          const Floats product = from_int32(tile + r * kPanel + c);
-          store(scores + r * score_stride + first + c, mul(product, load(head.key_scale + first + c)));
+          Floats score = mul(from_int32(tile + r * kPanel + c), load(head.key_scale + first + c));
+          if (first + c == last) score = least(score, load(limit));
+          top[r] = most(top[r], score);
+          store(scores + r * score_stride + first + c, score);
         }
       }
     }
     float factor[kTileRows];
     {
       const Stopwatch watch(rest_ticks);
-      for (int r = 0; r < count; ++r) {
-        float* const row_scores = scores + r * score_stride;
-        for (int j = head.tokens; j % kLanes; ++j) row_scores[j] = kNever;
-        factor[r] =
-            softmax_row(row_scores, queries.scale[row + r], head.tokens, head.value_scale, bytes + r * byte_stride);
-      }
+      softmax_rows(scores, score_stride, count, top, queries.scale + row, head.tokens, head.value_scale, bytes,
+                   byte_stride, factor);
     }
     for (int panel = 0; panel < panels_of(head.width); ++panel) {
       const int columns = panel_columns(head.width, panel);
@@ -284,7 +335,7 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          const Floats y = mul(from_int32(tile + r * kPanel + c), every(factor[r]));
+          Floats y[1] = {mul(from_int32(tile + r * kPanel + c), every(factor[r]))};
           put<Activation::kNone, Accuracy::kOfInt8, Write::kStore>(to + c, y, head.width - first - c);
         }
       }
@@ -334,8 +385,8 @@ void float_attention(const FloatHead& head, const float* queries, size_t stride,
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
         for (int c = 0; c < columns; c += kLanes) {
-          put<Activation::kNone, Accuracy::kFull, Write::kStore>(
-              to + c, mul(load(tile + r * kPanel + c), every(factor[r])), head.width - first - c);
+          Floats y[1] = {mul(load(tile + r * kPanel + c), every(factor[r]))};
+          put<Activation::kNone, Accuracy::kFull, Write::kStore>(to + c, y, head.width - first - c);
         }
       }
     }

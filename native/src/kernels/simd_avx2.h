@@ -8,6 +8,8 @@
 namespace {
 
 constexpr int kLanes = 16;
+// Vectors whose steps are interleaved: a second one would not fit into the registers.
+constexpr int kAtOnce = 1;
 struct Floats {
   __m256 low;
   __m256 high;

@@ -8,6 +8,8 @@
 namespace {
 
 constexpr int kLanes = 16;
+// Vectors whose steps are interleaved, where one would wait for itself.
+constexpr int kAtOnce = 4;
 using Floats = __m512;
 
 inline Floats load(const float* from) { return _mm512_loadu_ps(from); }

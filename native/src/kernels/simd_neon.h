@@ -8,6 +8,8 @@
 namespace {
 
 constexpr int kLanes = 16;
+// Vectors whose steps are interleaved: one has four registers already.
+constexpr int kAtOnce = 1;
 struct Floats {
   float32x4_t at[4];
 };

@@ -7,6 +7,8 @@
 namespace {
 
 constexpr int kLanes = 16;
+// Vectors whose steps are interleaved.
+constexpr int kAtOnce = 1;
 
 struct Floats {
   float at[kLanes];
