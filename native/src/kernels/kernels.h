@@ -72,8 +72,8 @@ struct FloatHead {
 struct Kernels {
   const char* name;
 
-  // out (op)= activation(a @ weights + bias), for `rows` rows. Here and below, what is no product adds its time to
-  // `rest_ticks`, if there is one.
+  // out (op)= activation(a @ weights + bias), for `rows` rows; with an activation always out =. Here and below, what is
+  // no product adds its time to `rest_ticks`, if there is one.
   void (*linear)(const Linear&, const ByteRows& a, int rows, Write, Activation, float* out, size_t out_stride,
                  uint64_t* rest_ticks);
   void (*float_linear)(const Linear&, const float* a, size_t stride, int rows, Write, Activation, float* out,

@@ -176,11 +176,11 @@ void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activ
     case Activation::kNone:
       return linear_with<Activation::kNone>(layer, a, rows, write, out, out_stride, rest_ticks);
     case Activation::kGelu:
-      return linear_with<Activation::kGelu>(layer, a, rows, write, out, out_stride, rest_ticks);
+      return linear_as<Activation::kGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return linear_with<Activation::kGeluTanh>(layer, a, rows, write, out, out_stride, rest_ticks);
+      return linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return linear_with<Activation::kQuickGelu>(layer, a, rows, write, out, out_stride, rest_ticks);
+      return linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
   }
 }
 
@@ -200,11 +200,12 @@ void float_linear(const Linear& layer, const float* a, size_t stride, int rows, 
     case Activation::kNone:
       return float_linear_with<Activation::kNone>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
     case Activation::kGelu:
-      return float_linear_with<Activation::kGelu>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
+      return float_linear_as<Activation::kGelu, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
-      return float_linear_with<Activation::kGeluTanh>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
+      return float_linear_as<Activation::kGeluTanh, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
     case Activation::kQuickGelu:
-      return float_linear_with<Activation::kQuickGelu>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
+      return float_linear_as<Activation::kQuickGelu, Write::kStore>(layer, a, stride, rows, out, out_stride,
+                                                                    rest_ticks);
   }
 }
 
