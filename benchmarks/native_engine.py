@@ -218,7 +218,8 @@ def main() -> None:
             for threads in map(int, options.threads.split(",")):
                 common = {"model": model, "threads": threads, "environment": to_json(environment(threads))}
                 for batch in map(int, options.batches.split(",")):
-                    found = against_int8(architecture, artifacts, folder, threads, batch, options.rounds)
+                    rounds = options.rounds if batch == 1 else max(3, options.rounds // 2)
+                    found = against_int8(architecture, artifacts, folder, threads, batch, rounds)
                     rows.append({**common, "batch": batch, **found})
                     report(rows[-1])
                 rows.append({**common, "batch": 1, **on_avx2(artifacts, folder, threads, options.rounds // 2)})
