@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
+# What the C++ engine is built from: a change there is a new setup.
+NATIVE := native/CMakeLists.txt $(shell find native/include native/python native/src -type f)
 # The longest first.
 ROOMS  := engines $(filter-out engines,$(notdir $(patsubst %/,%,$(wildcard tests/[a-z]*/))))
 
@@ -13,7 +15,7 @@ help:            ## what can be made
 
 setup: $(STAMP)  ## the pinned environment in .venv (about 7 GB, most of it PyTorch)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "vitlet needs Python 3.11 or later and this is %d.%d: run make PYTHON=/path/to/python3.11" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,hf,notebook,dev]'

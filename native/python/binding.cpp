@@ -7,6 +7,7 @@
 
 #include <map>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -92,12 +93,13 @@ class Session {
   template <class Run>
   Logits answer(size_t batch, Run run) {
     auto owned = std::make_unique<float[]>(batch * classes_);
-    bool failed;
+    int status;
     {
       const nb::gil_scoped_release others;
-      failed = run(owned.get()) != 0;
+      status = run(owned.get());
     }
-    if (failed) raise();
+    if (status == -2) throw std::bad_alloc();
+    if (status != 0) throw nb::value_error(vitlet_last_error());
     float* const data = owned.release();
     const nb::capsule owner(data, [](void* held) noexcept { delete[] static_cast<float*>(held); });
     return Logits(data, {batch, classes_}, owner);
@@ -124,8 +126,8 @@ NB_MODULE(_native, module) {
       .def_prop_ro("instruction_set", &Model::instruction_set);
   nb::class_<Session>(module, "Session")
       .def(nb::init<const Model&, int>(), nb::arg("model"), nb::arg("threads"))
-      .def("run", &Session::run, nb::arg("images"))
-      .def("run_rgb", &Session::run_rgb, nb::arg("pixels"))
+      .def("run", &Session::run, nb::arg("images").noconvert())
+      .def("run_rgb", &Session::run_rgb, nb::arg("pixels").noconvert())
       .def("profile", &Session::profile, nb::arg("on"))
       .def("phases", &Session::phases);
 }

@@ -34,17 +34,19 @@ template <class Work>
 auto guarded(Work work) -> decltype(work()) {
   using Result = decltype(work());
   last_error.clear();
+  int status = -1;
   try {
     return work();
   } catch (const std::bad_alloc&) {
     remember("there is not enough memory");
+    status = -2;
   } catch (const std::exception& error) {
     remember(error.what());
   }
   if constexpr (std::is_pointer_v<Result>) {
     return nullptr;
   } else {
-    return -1;
+    return status;
   }
 }
 
@@ -59,7 +61,8 @@ const char* vitlet_version(void) { return VITLET_VERSION; }
 const char* vitlet_instruction_sets(void) {
   static const std::string names = [] {
     std::string found;
-    for (const vitlet::Kernels* one : vitlet::instruction_sets()) found += (found.empty() ? "" : " ") + std::string(one->name);
+    for (const vitlet::Kernels* one : vitlet::instruction_sets())
+      found += (found.empty() ? "" : " ") + std::string(one->name);
     return found;
   }();
   return names.c_str();
@@ -77,6 +80,11 @@ void vitlet_free(vitlet_model* model) { delete model; }
 size_t vitlet_image_height(const vitlet_model* model) { return model->model->config.image_height; }
 size_t vitlet_image_width(const vitlet_model* model) { return model->model->config.image_width; }
 size_t vitlet_classes(const vitlet_model* model) { return model->model->config.classes; }
+
+const char* vitlet_metadata(const vitlet_model* model, const char* key) {
+  const auto found = key == nullptr ? model->model->metadata.end() : model->model->metadata.find(key);
+  return found == model->model->metadata.end() ? nullptr : found->second.c_str();
+}
 
 const char* vitlet_label(const vitlet_model* model, size_t class_number) {
   const auto& labels = model->model->config.labels;
@@ -119,11 +127,11 @@ int vitlet_run_rgb(vitlet_session* session, const uint8_t* pixels, size_t batch,
 void vitlet_profile(vitlet_session* session, int on) { session->session.profile(on != 0); }
 
 const char* vitlet_phase_name(size_t phase) {
-  return phase < static_cast<size_t>(vitlet::kPhases) ? vitlet::name_of(static_cast<vitlet::Phase>(phase)) : nullptr;
+  return phase < vitlet::kPhases ? vitlet::name_of(static_cast<vitlet::Phase>(phase)) : nullptr;
 }
 
 double vitlet_phase_ms(const vitlet_session* session, size_t phase) {
-  return phase < static_cast<size_t>(vitlet::kPhases) ? session->session.milliseconds()[phase] : 0.0;
+  return phase < vitlet::kPhases ? session->session.milliseconds()[phase] : 0.0;
 }
 
 }  // extern "C"

@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "error.h"
@@ -16,11 +17,13 @@ constexpr size_t kMostWidth = 16384;
 constexpr size_t kMostHidden = 131072;
 constexpr size_t kMostDepth = 512;
 constexpr size_t kMostHeads = 1024;
-constexpr size_t kMostHeadWidth = 1024;
+constexpr size_t kMostInner = 65536;
 constexpr size_t kMostClasses = 1'000'000;
 constexpr size_t kMostPrefix = 1026;
 // Attention is quadratic in the tokens; 16,385 is a 2048-pixel image in patches of 16.
 constexpr size_t kMostTokens = 65536;
+// Tokens times the widths of all heads: a gigabyte for one of queries, keys or values in fp32.
+constexpr size_t kMostMemory = size_t{1} << 28;
 
 template <class Value>
 Value one_of(const std::string& name, const char* where, std::initializer_list<std::pair<const char*, Value>> known) {
@@ -43,12 +46,38 @@ std::array<float, 3> colours(const Json& list, const char* where, bool positive)
 }
 
 BlockConfig block(const Json& entry) {
-  return {entry.at("heads").whole("heads", 1, kMostHeads),
-          entry.at("head_width").whole("head_width", 1, kMostHeadWidth),
-          entry.at("mlp_width").whole("mlp_width", 1, kMostHidden)};
+  const BlockConfig found{entry.at("heads").whole("heads", 1, kMostHeads),
+                          entry.at("head_width").whole("head_width", 1, kMostHeadWidth),
+                          entry.at("mlp_width").whole("mlp_width", 1, kMostHidden)};
+  require(found.inner() <= kMostInner, "heads times head_width is more than 65536");
+  return found;
 }
 
 }  // namespace
+
+size_t Config::most_heads() const {
+  size_t most = 0;
+  for (const BlockConfig& b : blocks) most = std::max(most, b.heads);
+  return most;
+}
+
+size_t Config::most_inner() const {
+  size_t most = 0;
+  for (const BlockConfig& b : blocks) most = std::max(most, b.inner());
+  return most;
+}
+
+size_t Config::most_padded_inner() const {
+  size_t most = 0;
+  for (const BlockConfig& b : blocks) most = std::max(most, b.heads * round_up(b.head_width, kDepth));
+  return most;
+}
+
+size_t Config::widest() const {
+  size_t most = std::max({width, patch_inputs(), features(), pooled()});
+  for (const BlockConfig& b : blocks) most = std::max({most, 3 * b.inner(), b.mlp_width});
+  return round_up(most, kPanel);
+}
 
 Config Config::parse(const std::string& text) {
   const Json root = Json::parse(text);
@@ -69,10 +98,9 @@ Config Config::parse(const std::string& text) {
   c.final_norm = root.at("final_norm").boolean("final_norm");
   c.pool_norm = root.at("pool_norm").boolean("pool_norm");
   c.pre_logits = root.at("pre_logits").whole("pre_logits", 0, kMostHidden);
-  c.activation = one_of<Activation>(root.at("activation").string("activation"), "activation",
-                                    {{"gelu", Activation::kGelu},
-                                     {"gelu_tanh", Activation::kGeluTanh},
-                                     {"quick_gelu", Activation::kQuickGelu}});
+  c.activation = one_of<Activation>(
+      root.at("activation").string("activation"), "activation",
+      {{"gelu", Activation::kGelu}, {"gelu_tanh", Activation::kGeluTanh}, {"quick_gelu", Activation::kQuickGelu}});
   c.norm_eps = static_cast<float>(root.at("norm_eps").number("norm_eps"));
   require(c.norm_eps > 0 && c.norm_eps < 1, "norm_eps must be between 0 and 1");
   for (const Json& entry : root.at("blocks").array("blocks")) c.blocks.push_back(block(entry));
@@ -89,6 +117,8 @@ Config Config::parse(const std::string& text) {
   require(c.prefix_tokens >= (c.distilled ? 2u : c.pool == Pool::kMean ? 0u : 1u), "prefix_tokens are too few");
   require(!c.distilled || c.pool == Pool::kToken, "two heads need pool token");
   require(c.tokens() <= kMostTokens, "there are more than 65536 tokens");
+  require(c.tokens() * round_up(c.most_padded_inner(), kPanel) <= kMostMemory,
+          "tokens times the width of all heads are more than 2^28");
   return c;
 }
 

@@ -17,6 +17,8 @@ struct BlockConfig {
   size_t heads;
   size_t head_width;
   size_t mlp_width;
+
+  size_t inner() const { return heads * head_width; }
 };
 
 struct Config {
@@ -50,6 +52,12 @@ struct Config {
   // How many tokens, from the first on, the head reads.
   size_t tokens_read() const { return pool == Pool::kToken ? (distilled ? 2 : 1) : tokens(); }
   size_t patch_inputs() const { return 3 * patch * patch; }
+  // The most of any block; `padded` is each head's width rounded up to kDepth.
+  size_t most_heads() const;
+  size_t most_inner() const;
+  size_t most_padded_inner() const;
+  // The widest row that a linear of the model reads or writes, rounded up to kPanel.
+  size_t widest() const;
   size_t pooled() const { return pool == Pool::kTokenAndMean ? 2 * width : width; }
   size_t features() const { return pre_logits ? pre_logits : pooled(); }
 };

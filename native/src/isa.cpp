@@ -18,7 +18,9 @@ namespace vitlet {
 
 #if defined(__x86_64__)
 extern const Kernels kAvx512Vnni;
+#if defined(VITLET_HAS_AVXVNNI)
 extern const Kernels kAvxVnni;
+#endif
 extern const Kernels kAvxVnniEvex;
 extern const Kernels kAvx2;
 #endif
@@ -50,7 +52,7 @@ bool has_int8_matrices() { return false; }
 #endif
 #endif
 
-#if defined(__x86_64__)
+#if defined(VITLET_HAS_AVXVNNI)
 // CPUID leaf 7, subleaf 1, EAX bit 4 (Intel's manual, volume 2, CPUID); compilers learned its name late.
 bool has_avx_vnni() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -62,14 +64,15 @@ std::vector<const Kernels*> found() {
   std::vector<const Kernels*> sets;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl")) {
+  if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
     sets.push_back(&kAvx512Vnni);
   }
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2 && has_avx_vnni()) {
-    sets.push_back(&kAvxVnni);
-  } else if (avx2 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
+#if defined(VITLET_HAS_AVXVNNI)
+  if (avx2 && has_avx_vnni()) sets.push_back(&kAvxVnni);
+#endif
+  if (avx2 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl")) {
     sets.push_back(&kAvxVnniEvex);
   }
   if (avx2) sets.push_back(&kAvx2);

@@ -292,10 +292,10 @@ double Json::number(const char* where) const {
 
 size_t Json::whole(const char* where, size_t least, size_t most) const {
   const double found = number(where);
-  const bool right = found == std::floor(found) && found >= static_cast<double>(least) &&
-                     found <= static_cast<double>(most);
-  require(right, std::string(where) + " must be a whole number, " + std::to_string(least) + " to " +
-                     std::to_string(most));
+  const bool right =
+      found == std::floor(found) && found >= static_cast<double>(least) && found <= static_cast<double>(most);
+  require(right,
+          std::string(where) + " must be a whole number, " + std::to_string(least) + " to " + std::to_string(most));
   return static_cast<size_t>(found);
 }
 

@@ -9,6 +9,10 @@
 
 namespace vitlet {
 
+// Sizes are checked for 64 bits, and files are read as they lie.
+static_assert(sizeof(size_t) == 8, "vitlet needs 64 bits");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "vitlet needs a little-endian processor");
+
 // `count` values aligned to a cache line (and to the widest vector), all zero.
 template <class Value>
 class Buffer {

@@ -1,5 +1,6 @@
 #include "model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -22,6 +23,7 @@ class ModelReader {
     const auto config = found_.metadata.find("vitlet");
     require(config != found_.metadata.end(), "the file is no vitlet model: its metadata has no \"vitlet\"");
     auto model = std::make_shared<Model>();
+    model->metadata = found_.metadata;
     model->config = Config::parse(config->second);
     model->kernels = &kernels_;
     const Config& c = model->config;
@@ -54,11 +56,15 @@ class ModelReader {
     const Tensor& from = tensor(name, Dtype::kFloat32, shape);
     Buffer<float> found(from.bytes / sizeof(float));
     if (from.bytes) std::memcpy(found.data(), from.data, from.bytes);
-    for (size_t i = 0; i < found.size(); ++i) require(std::isfinite(found[i]), "tensor " + name + " is not finite");
+    const bool finite =
+        std::all_of(found.data(), found.data() + found.size(), [](float x) { return std::isfinite(x); });
+    require(finite, "tensor " + name + " is not finite");
     return found;
   }
 
-  Norm norm(const std::string& name, size_t width) { return {floats(name + ".weight", {width}), floats(name + ".bias", {width})}; }
+  Norm norm(const std::string& name, size_t width) {
+    return {floats(name + ".weight", {width}), floats(name + ".bias", {width})};
+  }
 
   Block block(const std::string& name, const Config& c, size_t number) {
     const BlockConfig& b = c.blocks[number];

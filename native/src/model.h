@@ -1,6 +1,7 @@
 // A model in memory: its configuration and its weights, packed for one instruction set. Never changes once made.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +42,7 @@ struct Block {
 };
 
 struct Model {
+  std::map<std::string, std::string> metadata;  // of the file
   Config config;
   const Kernels* kernels;
   PackedLinear embed;      // from pixels on the scale 0..255

@@ -8,69 +8,39 @@
 #include <mutex>
 #include <vector>
 
-#include "memory.h"
 #include "model.h"
+#include "profile.h"
 #include "threads.h"
+#include "worker.h"
+#include "workspace.h"
 
 namespace vitlet {
 
-// Where the time went. The last three are inside others and not counted there: kSoftmax in kAttention, kActivation
-// (with the way back from int32) in kUp, kEpilogue (the way back from int32, and the residual) in the other linears.
-enum class Phase {
-  kEmbed,
-  kNorm,
-  kQkv,
-  kAttention,
-  kProjection,
-  kUp,
-  kDown,
-  kQuantize,
-  kHead,
-  kWait,
-  kSoftmax,
-  kActivation,
-  kEpilogue
-};
-constexpr int kPhases = 13;
-const char* name_of(Phase);
-
 class Session {
  public:
+  // Throws Error: the system does not give so many threads.
   Session(std::shared_ptr<const Model> model, int threads);
-  ~Session();
 
   // Normalized images [batch][3][height][width] -> logits [batch][classes]. One call at a time runs; others wait.
-  void run(const float* images, size_t batch, float* logits);
+  // Throws Error: the batch is too large, or a value is not finite.
+  void run(const float* images, size_t batch, float* logits) { answer({images, nullptr}, batch, logits); }
   // Pixels of RGB images [batch][height][width][3].
-  void run_rgb(const uint8_t* pixels, size_t batch, float* logits);
+  void run_rgb(const uint8_t* pixels, size_t batch, float* logits) { answer({nullptr, pixels}, batch, logits); }
 
   const Model& model() const { return *model_; }
-  // Milliseconds of each phase, added up over runs and threads since `profile(true)`.
+  // Either way, the time of all phases is zero from then on.
   void profile(bool on);
+  // Milliseconds of each phase, added up over runs and threads since `profile(true)`.
   std::array<double, kPhases> milliseconds() const;
 
  private:
-  struct Worker;
-  struct Source;
-
   void answer(const Source& images, size_t batch, float* logits);
-  void reserve(size_t batch);
   void work(const Source& images, size_t batch, float* logits, int thread);
 
   const std::shared_ptr<const Model> model_;
   mutable std::mutex running_;
   Threads threads_;
-  size_t batch_ = 0;         // what the buffers are large enough for
-  size_t rows_ = 0;          // batch_ times the tokens of an image
-  size_t query_stride_ = 0;  // of a row of queries
-  Buffer<float> tokens_;     // the residual stream [batch * tokens][width]
-  // Queries [row][head * padded head width] in bytes, and [head][row] their scale; in fp32, queries themselves
-  // in query_scale_.
-  Buffer<uint8_t> queries_;
-  Buffer<float> query_scale_;
-  // Keys and values of two blocks, so that a fast thread may write the next block's while a slow one reads.
-  struct Memory;
-  std::array<std::shared_ptr<Memory>, 2> memory_;
+  Workspace shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool profiled_ = false;
   std::chrono::steady_clock::time_point profiled_since_;

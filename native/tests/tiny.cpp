@@ -338,6 +338,11 @@ std::map<std::string, Options> every_switch() {
     o.height = o.width_in_pixels = 33, o.patch = 3, o.blocks = {{4, 16, 30}, {2, 32, 30}};
   });
   add("width 67", [](Options& o) { o.width = 67, o.blocks = {{4, 16, 140}, {1, 65, 70}}, o.pool = "mean"; });
+  add("heads wider than the tokens", [](Options& o) {
+    // As pruning may leave them, and in chunks of many rows.
+    o.height = 33, o.width_in_pixels = 30, o.patch = 3, o.blocks = {{5, 16, 30}, {1, 90, 4}};
+  });
+  add("one head, wider than the tokens", [](Options& o) { o.blocks = {{1, 100, 30}}; });
   return found;
 }
 

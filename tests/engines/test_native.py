@@ -166,6 +166,35 @@ def test_unknown_instruction_set_is_a_sentence(native, exported, monkeypatch):
         native.open(exported(native, INT8), threads=1)
 
 
+def test_too_large_a_model_is_refused_before_it_is_written(native, distilled, tmp_path):
+    large = replace(distilled, architecture=replace(distilled.architecture, mlp_width=70_000))
+    with pytest.raises(Unsupported, match="a linear of 70000 inputs; the native engine takes up to 65536 in int8"):
+        native.export(large, INT8, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", [FP32, INT8])
+def test_an_image_that_is_no_number_is_refused(native, exported, distilled, images_for, precision):
+    session = native.open(exported(native, precision), threads=2)
+    images = images_for(distilled, 2)
+    wanted = session.run(images)
+    for wrong in (np.nan, np.inf):
+        spoilt = images.copy()
+        spoilt[1, 2, 3, 4] = wrong
+        with pytest.raises(InvalidValue, match="values that are infinite or no numbers"):
+            session.run(spoilt)
+    np.testing.assert_array_equal(session.run(images), wanted)
+
+
+def test_pixels_of_another_dtype_are_not_converted(native, exported):
+    """Floats of 0..1 would become zeros."""
+    from vitlet.engines.native.session import load_library
+
+    session = load_library().Session(load_library().Model(str(exported(native, INT8).path)), 1)
+    with pytest.raises(TypeError):
+        session.run_rgb(np.zeros((1, 32, 32, 3), np.float32))
+
+
 def test_what_is_no_vit_is_refused(native, classifiers, tmp_path):
     assert isinstance(classifiers["opaque"].architecture, TimmArchitecture)
     with pytest.raises(Unsupported, match="is no canonical ViT"):
@@ -176,7 +205,7 @@ def test_what_is_no_vit_is_refused(native, classifiers, tmp_path):
 def test_without_the_library_everything_else_works(native, distilled, monkeypatch, tmp_path):
     monkeypatch.setattr("vitlet.engines.native.find_spec", lambda name: None)
     assert not native.available().ok
-    with pytest.raises(Unsupported, match="without its C\\+\\+ part; install a C\\+\\+17 compiler"):
+    with pytest.raises(Unsupported, match=r"without its C\+\+ part, which needs Linux or macOS and GCC 10"):
         native.export(distilled, INT8, tmp_path / "model")
 
 

@@ -11,7 +11,7 @@ from .conftest import NATIVE, QUICK, missing, run, tool
 
 pytestmark = pytest.mark.usefixtures("doctest")
 
-#: Of how many sizes and switches one is taken, where programs run slowly. 21 switches are no multiple of these.
+#: Of how many sizes and switches one is taken, where programs run slowly. 23 switches are no multiple of these.
 EVERY_SECOND, EVERY_EIGHTH = {"VITLET_TEST_STEP": "2"}, {"VITLET_TEST_STEP": "8"}
 
 

@@ -17,6 +17,8 @@ constexpr int kPanel = 64;
 constexpr int kVector = 16;
 // Rows of bytes are readable up to a multiple of this; what stands there meets weights that are zero.
 constexpr int kDepth = 16;
+// The widest head: what an instruction set may keep on its stack of a row.
+constexpr int kMostHeadWidth = 1024;
 
 constexpr size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 

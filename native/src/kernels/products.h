@@ -6,7 +6,7 @@
 //                                        const int32_t* start, int32_t* out);
 //   template <int R, int V> void float_product(const float* a, size_t stride, const float* packed, int inputs, float*
 //   out);
-// which write out[row * kPanel + column], and kTileRows, the largest R.
+// which write out[row * kPanel + column].
 #pragma once
 
 #include "float_parts.h"
@@ -160,21 +160,13 @@ inline void float_linear_as(const Linear& layer, const float* a, size_t stride, 
   }
 }
 
-template <Activation kind>
-inline void linear_with(const Linear& layer, const ByteRows& a, int rows, Write write, float* out, size_t out_stride,
-                        uint64_t* rest_ticks) {
-  if (write == Write::kAdd) {
-    linear_as<kind, Write::kAdd>(layer, a, rows, out, out_stride, rest_ticks);
-  } else {
-    linear_as<kind, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
-  }
-}
-
 void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activation kind, float* out,
             size_t out_stride, uint64_t* rest_ticks) {
   switch (kind) {
     case Activation::kNone:
-      return linear_with<Activation::kNone>(layer, a, rows, write, out, out_stride, rest_ticks);
+      return write == Write::kAdd
+                 ? linear_as<Activation::kNone, Write::kAdd>(layer, a, rows, out, out_stride, rest_ticks)
+                 : linear_as<Activation::kNone, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kGelu:
       return linear_as<Activation::kGelu, Write::kStore>(layer, a, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
@@ -184,21 +176,14 @@ void linear(const Linear& layer, const ByteRows& a, int rows, Write write, Activ
   }
 }
 
-template <Activation kind>
-inline void float_linear_with(const Linear& layer, const float* a, size_t stride, int rows, Write write, float* out,
-                              size_t out_stride, uint64_t* rest_ticks) {
-  if (write == Write::kAdd) {
-    float_linear_as<kind, Write::kAdd>(layer, a, stride, rows, out, out_stride, rest_ticks);
-  } else {
-    float_linear_as<kind, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
-  }
-}
-
 void float_linear(const Linear& layer, const float* a, size_t stride, int rows, Write write, Activation kind,
                   float* out, size_t out_stride, uint64_t* rest_ticks) {
   switch (kind) {
     case Activation::kNone:
-      return float_linear_with<Activation::kNone>(layer, a, stride, rows, write, out, out_stride, rest_ticks);
+      return write == Write::kAdd
+                 ? float_linear_as<Activation::kNone, Write::kAdd>(layer, a, stride, rows, out, out_stride, rest_ticks)
+                 : float_linear_as<Activation::kNone, Write::kStore>(layer, a, stride, rows, out, out_stride,
+                                                                     rest_ticks);
     case Activation::kGelu:
       return float_linear_as<Activation::kGelu, Write::kStore>(layer, a, stride, rows, out, out_stride, rest_ticks);
     case Activation::kGeluTanh:
@@ -211,12 +196,12 @@ void float_linear(const Linear& layer, const float* a, size_t stride, int rows, 
 
 // ---- Attention --------------------------------------------------------------------------------------------------
 
-// Scores of the tokens, padded to whole vectors, and probabilities as bytes, padded to whole groups.
-inline size_t score_columns(int tokens) { return vitlet::round_up(static_cast<size_t>(tokens), kPanel); }
-inline size_t byte_columns(int tokens) { return vitlet::round_up(static_cast<size_t>(tokens), 64); }
+// Scores of the tokens and probabilities as bytes lie in rows of so many: whole panels of scores, and whole groups of
+// bytes, whose number always divides a panel.
+inline size_t padded_tokens(int tokens) { return vitlet::round_up(static_cast<size_t>(tokens), kPanel); }
 
 size_t attention_scratch(int tokens) {
-  return kTileRows * (score_columns(tokens) * sizeof(float) + byte_columns(tokens));
+  return kTileRows * (padded_tokens(tokens) * sizeof(float) + padded_tokens(tokens));
 }
 
 // The score of a token that is not there: whatever it is multiplied with, nothing is left of its probability.
@@ -256,7 +241,7 @@ inline Weights weigh(float* scores, float scale, float highest, int tokens, cons
 // Base-2 softmax of `count` rows of scores times `scale[row]`, as bytes: `values[row]` is what one of them is worth.
 // Step by step for all rows: what is found of one row waits long, and the next row is no part of it.
 inline void softmax_rows(float* scores, size_t stride, int count, const Floats* top, const float* scale, int tokens,
-                         const float* value_scale, uint8_t* bytes, size_t byte_stride, float* values) {
+                         const float* value_scale, uint8_t* bytes, float* values) {
   float highest[kTileRows];
   for (int r = 0; r < count; ++r) highest[r] = most_of(top[r]);
   Weights weights[kTileRows];
@@ -271,7 +256,7 @@ inline void softmax_rows(float* scores, size_t stride, int count, const Floats* 
   for (int r = 0; r < count; ++r) {
     const Floats steps = every(factor[r]);
     for (int j = 0; j < tokens; j += kLanes) {
-      store_uint8(bytes + r * byte_stride + j, mul(load(scores + r * stride + j), steps));
+      store_uint8(bytes + r * stride + j, mul(load(scores + r * stride + j), steps));
     }
   }
 }
@@ -292,10 +277,9 @@ inline void start_of_values(const Head& head, uint8_t* bytes, int32_t* start) {
 
 void attention(const Head& head, const Queries& queries, int rows, float* out, size_t out_stride, uint8_t* scratch,
                uint64_t* rest_ticks) {
-  const size_t score_stride = score_columns(head.tokens);
-  const size_t byte_stride = byte_columns(head.tokens);
+  const size_t stride = padded_tokens(head.tokens);
   float* const scores = reinterpret_cast<float*>(scratch);
-  uint8_t* const bytes = scratch + kTileRows * score_stride * sizeof(float);
+  uint8_t* const bytes = scratch + kTileRows * stride * sizeof(float);
   alignas(64) int32_t tile[kTileRows * kPanel];
   alignas(64) int32_t value_start[kMostHeadWidth] = {};
   if (kSignedActivations) start_of_values(head, bytes, value_start);
@@ -318,20 +302,19 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
           Floats score = mul(from_int32(tile + r * kPanel + c), load(head.key_scale + first + c));
           if (first + c == last) score = least(score, load(limit));
           top[r] = most(top[r], score);
-          store(scores + r * score_stride + first + c, score);
+          store(scores + r * stride + first + c, score);
         }
       }
     }
     float factor[kTileRows];
     {
       const Stopwatch watch(rest_ticks);
-      softmax_rows(scores, score_stride, count, top, queries.scale + row, head.tokens, head.value_scale, bytes,
-                   byte_stride, factor);
+      softmax_rows(scores, stride, count, top, queries.scale + row, head.tokens, head.value_scale, bytes, factor);
     }
     for (int panel = 0; panel < panels_of(head.width); ++panel) {
       const int columns = panel_columns(head.width, panel);
       const int first = panel * kPanel;
-      product_of(count, columns / kVector, bytes, byte_stride, head.values + panel_at(head.tokens, panel),
+      product_of(count, columns / kVector, bytes, stride, head.values + panel_at(head.tokens, panel),
                  groups_of(head.tokens), value_start + first, tile);
       for (int r = 0; r < count; ++r) {
         float* const to = out + (row + r) * out_stride + first;
@@ -347,7 +330,7 @@ void attention(const Head& head, const Queries& queries, int rows, float* out, s
 // The same in float32 throughout, with scores to the base 2 as well.
 void float_attention(const FloatHead& head, const float* queries, size_t stride, int rows, float* out,
                      size_t out_stride, uint8_t* scratch, uint64_t* rest_ticks) {
-  const size_t score_stride = score_columns(head.tokens);
+  const size_t score_stride = padded_tokens(head.tokens);
   float* const scores = reinterpret_cast<float*>(scratch);
   alignas(64) float tile[kTileRows * kPanel];
   each_tile(rows, [&](int row, int count) {

@@ -6,7 +6,7 @@
 
 namespace {
 
-constexpr int kMostHeadWidth = 1024;
+using vitlet::kMostHeadWidth;
 
 void put_queries(const float* rows, size_t stride, int count, int width, uint8_t* bytes, size_t byte_stride,
                  float* scale) {

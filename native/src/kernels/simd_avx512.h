@@ -33,7 +33,7 @@ inline float least_of(Floats x) { return _mm512_reduce_min_ps(x); }
 inline float most_of(Floats x) { return _mm512_reduce_max_ps(x); }
 
 inline Floats from_int32(const int32_t* from) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(from)); }
-// Round to nearest, halves to even; the caller keeps x within 0..255.
+// The low byte of each whole number (halves to even), so that -127..127 become the bytes of an int8, too.
 inline void store_uint8(uint8_t* to, Floats x) {
   __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
   asm("" : "+v"(bytes));  // else GCC narrows on the way to memory, which Zen 4 does slowly

@@ -39,8 +39,9 @@ class NativeEngine:
         if find_spec(_MODULE) is None:
             return Availability(
                 False,
-                "vitlet was installed without its C++ part; install a C++17 compiler, then vitlet again with: "
-                "pip install --force-reinstall --no-deps --no-binary vitlet vitlet",
+                "vitlet was installed without its C++ part, which needs Linux or macOS and GCC 10, Clang 12 or later; "
+                "install one, then vitlet again, from its folder with: "
+                "VITLET_REQUIRE_NATIVE=1 pip install --no-cache-dir --force-reinstall --no-deps .",
             )
         return Availability(True)
 
@@ -60,7 +61,8 @@ class NativeEngine:
         """Write ``path``.safetensors, which ``vitlet_load`` of the C interface reads, too.
 
         Raises:
-            Unsupported: the C++ part is missing, the precision is unknown, or the model is no canonical ViT.
+            Unsupported: the C++ part is missing, the precision is unknown, or the model is no canonical ViT, or a
+                larger one than the library takes.
             NotWritable: the file cannot be written.
         """
         require_variant(self, precision, calibration, device)

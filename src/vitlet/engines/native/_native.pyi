@@ -1,4 +1,5 @@
-"""The C++ library (``native/python/binding.cpp``); everything raises RuntimeError with one sentence."""
+"""The C++ library (``native/python/binding.cpp``); what fails says why in one sentence, as a RuntimeError,
+and ``run`` as a ValueError, or MemoryError."""
 
 import numpy as np
 

@@ -18,6 +18,10 @@ from vitlet.records import Classifier, Precision, VitArchitecture, to_json
 
 FORMAT = 1
 
+#: The library's own limits (``native/src/config.cpp``, ``model.cpp``), where vitlet's others do not imply them.
+_MOST_TOKENS = 65_536
+_MOST_INT8_INPUTS = 65_536  # so many products of a byte and an int8 stay within int32
+
 Arrays: TypeAlias = dict[str, np.ndarray]
 
 
@@ -25,18 +29,31 @@ def model_file(classifier: Classifier, precision: Precision) -> bytes:
     """The content of the file.
 
     Raises:
-        Unsupported: the model is no canonical ViT.
+        Unsupported: the model is no canonical ViT, or too large for the library.
     """
     architecture = classifier.architecture
     if not isinstance(architecture, VitArchitecture):
         raise Unsupported(
             f"{classifier.reference} is no canonical ViT, and the native engine runs no other; use another engine"
         )
+    _require_limits(classifier.reference, architecture, precision)
     metadata = {
         "vitlet": json.dumps(_configuration(classifier, architecture, precision)),
         "image_spec": json.dumps(to_json(classifier.image_spec)),
     }
     return save(_tensors(classifier, architecture, precision), metadata)
+
+
+def _require_limits(reference: str, a: VitArchitecture, precision: Precision) -> None:
+    rows, columns = a.grid
+    tokens = a.prefix_tokens + rows * columns
+    if tokens > _MOST_TOKENS:
+        raise Unsupported(f"{reference} has {tokens} tokens; the native engine takes up to {_MOST_TOKENS}")
+    inputs = max(3 * a.patch**2, a.mlp_width, 2 * a.width, a.pre_logits)
+    if precision.name == "int8-dynamic" and inputs > _MOST_INT8_INPUTS:
+        raise Unsupported(
+            f"{reference} has a linear of {inputs} inputs; the native engine takes up to {_MOST_INT8_INPUTS} in int8"
+        )
 
 
 class _Writer:

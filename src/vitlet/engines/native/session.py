@@ -62,15 +62,19 @@ class NativeSession:
         C-contiguous array that shares memory with nothing.
 
         Raises:
-            InvalidValue: wrong shape or dtype, or the session was closed.
+            InvalidValue: wrong shape or dtype, a value that is not finite, or the session was closed.
             ModelUnreadable: there is no memory for so many images.
         """
         session = self._opened()
         ready = checked_images(images, height=self._artifact.height, width=self._artifact.width)
         try:
             logits: np.ndarray = session.run(ready)
-        except RuntimeError as error:
-            raise ModelUnreadable(f"{self._artifact.path} fails on {len(ready)} images ({error})") from error
+        except ValueError as error:
+            raise InvalidValue(str(error)) from error
+        except MemoryError as error:
+            raise ModelUnreadable(
+                f"{self._artifact.path} fails on {len(ready)} images (not enough memory); try fewer at a time"
+            ) from error
         return logits
 
     def phases_ms(self, images: np.ndarray, runs: int) -> dict[str, float]:
