@@ -1,7 +1,6 @@
 // AVX-512 with VNNI: `vpdpbusd` adds four products of a byte and an int8 to each of sixteen int32.
-#include "simd_avx512.h"
-
 #include "kernels.h"
+#include "simd_avx512.h"
 
 namespace {
 
@@ -24,11 +23,16 @@ __attribute__((noinline)) void product(const uint8_t* a, size_t stride, const in
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) sums[r][v] = first;
   }
-  // Panels lie one behind the other: the next one is on its way to the second-level cache while this one is used.
+  // Panels lie one behind the other: the next one is on its way to the second-level cache while this one is used, and
+  // what of this one comes next to the first-level cache, which a long panel does not fit into.
+  constexpr int kAhead = 2048;
   const int8_t* const next = packed + static_cast<size_t>(groups) * V * 64;
   for (int group = 0; group < groups; ++group) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) _mm_prefetch(next + (group * V + v) * 64, _MM_HINT_T1);
+    for (int v = 0; v < V; ++v) {
+      _mm_prefetch(next + (group * V + v) * 64, _MM_HINT_T1);
+      _mm_prefetch(packed + (group * V + v) * 64 + kAhead, _MM_HINT_T0);
+    }
     __m512i weights[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) weights[v] = _mm512_load_si512(packed + (group * V + v) * 64);

@@ -50,9 +50,9 @@ inline Floats power_of_two(Floats x) {
   return times_power_of_two(p, n);
 }
 
-// x * (1/2 + c P(c^2)), where c is x limited to -4..4: the standard normal's distribution function (or tanh's version of
-// it) by a polynomial that is 0 and 1 from 4 on, within 5e-7. Of N vectors side by side: each step of one waits for the
-// step before it, and a processor looks ahead only so far.
+// x * (1/2 + c P(c^2)), where c is x limited to -4..4: the standard normal's distribution function (or tanh's version
+// of it) by a polynomial that is 0 and 1 from 4 on, within 5e-7. Of N vectors side by side: each step of one waits for
+// the step before it, and a processor looks ahead only so far.
 template <int N>
 inline void gate(Floats (&x)[N], const float (&polynomial)[7]) {
   Floats c[N], square[N], p[N];
@@ -163,13 +163,23 @@ inline Range range_of(float low, float high) {
   return usable ? Range{scale, low, 1.0f / scale} : Range{1.0f, low, 0.0f};
 }
 
+// x * factor + offset, limited to 0..255.
+template <int N = kAtOnce>
 inline void to_bytes(const float* x, int count, float factor, float offset, uint8_t* bytes) {
   const Floats a = every(factor);
   const Floats b = every(offset);
-  const Floats zero = every(0.0f);
-  const Floats full = every(255.0f);
-  each(x, count, 0.0f,
-       [&](Floats v, int at, int n) { store_bytes(bytes + at, least(most(fma(v, a, b), zero), full), n); });
+  int done = 0;
+  if constexpr (N == 4) {
+    for (; done + N * kLanes <= count; done += N * kLanes) {
+      Floats y[N];
+#pragma GCC unroll 4
+      for (int n = 0; n < N; ++n) y[n] = fma(load(x + done + n * kLanes), a, b);
+      store_limited(bytes + done, y);
+    }
+  }
+  each(x + done, count - done, 0.0f, [&](Floats v, int at, int n) {
+    store_bytes(bytes + done + at, least(most(fma(v, a, b), every(0.0f)), every(255.0f)), n);
+  });
 }
 
 inline void quantize(const float* x, int count, float least_low, float least_high, uint8_t* bytes, float* scale,

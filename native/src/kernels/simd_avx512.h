@@ -39,6 +39,14 @@ inline void store_uint8(uint8_t* to, Floats x) {
   asm("" : "+v"(bytes));  // else GCC narrows on the way to memory, which Zen 4 does slowly
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
 }
+// The whole numbers next to 64 floats, limited to 0..255.
+inline void store_limited(uint8_t* to, const Floats (&x)[4]) {
+  const __m512i low = _mm512_packs_epi32(_mm512_cvtps_epi32(x[0]), _mm512_cvtps_epi32(x[1]));
+  const __m512i high = _mm512_packs_epi32(_mm512_cvtps_epi32(x[2]), _mm512_cvtps_epi32(x[3]));
+  // Packing works within 128 bits, each of which has four bytes of each vector now.
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high)));
+}
 // x * 2^n for floats n that hold whole numbers of -126..0.
 inline Floats times_power_of_two(Floats x, Floats n) { return _mm512_scalef_ps(x, n); }
 inline Floats round_to_whole(Floats x) {
