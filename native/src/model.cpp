@@ -68,8 +68,7 @@ class ModelReader {
 
   Block block(const std::string& name, const Config& c, size_t number) {
     const BlockConfig& b = c.blocks[number];
-    const size_t inner = b.heads * b.head_width;
-    return {linear(name + ".qkv", c.width, 3 * inner), linear(name + ".projection", inner, c.width),
+    return {linear(name + ".qkv", c.width, 3 * b.inner()), linear(name + ".projection", b.inner(), c.width),
             linear(name + ".up", c.width, b.mlp_width), linear(name + ".down", b.mlp_width, c.width)};
   }
 

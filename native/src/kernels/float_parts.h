@@ -265,31 +265,39 @@ inline void normalize(const float* x, int count, float eps, float* out) {
   });
 }
 
-// To -127..127 around zero, as bytes: the real value is scale * (byte - 128).
-inline void quantize_around_128(const float* x, int count, uint8_t* bytes, float* scale) {
+// The scale of -127..127 over a row's largest magnitude; a row of zeros gets scale 1 and bytes of zero.
+struct SignedRange {
+  float scale;
+  float per_step;
+};
+
+inline SignedRange signed_range_of(const float* x, int count) {
   Floats highest = every(0.0f);
   each(x, count, 0.0f, [&](Floats v, int, int) { highest = most(highest, most(v, sub(every(0.0f), v))); });
-  const float most_found = most_of(highest);
-  const bool usable = most_found > 1e-30f && most_found < 1e30f;
-  const Floats factor = every(usable ? 127.0f / most_found : 0.0f);
+  const float found = most_of(highest);
+  const bool usable = found > 1e-30f && found < 1e30f;
+  return usable ? SignedRange{found / 127.0f, 127.0f / found} : SignedRange{1.0f, 0.0f};
+}
+
+// To -127..127 around zero, as bytes: the real value is scale * (byte - 128).
+inline void quantize_around_128(const float* x, int count, uint8_t* bytes, float* scale) {
+  const SignedRange range = signed_range_of(x, count);
+  const Floats factor = every(range.per_step);
   each(x, count, 0.0f, [&](Floats v, int at, int n) { store_bytes(bytes + at, fma(v, factor, every(128.0f)), n); });
-  *scale = usable ? most_found / 127.0f : 1.0f;
+  *scale = range.scale;
 }
 
 // To -127..127 around zero; `sum_of_bytes` is the sum of the int8 values.
 inline void quantize_signed(const float* x, int count, int8_t* bytes, float* scale, int32_t* sum_of_bytes) {
-  Floats highest = every(0.0f);
-  each(x, count, 0.0f, [&](Floats v, int, int) { highest = most(highest, most(v, sub(every(0.0f), v))); });
-  const float most_found = most_of(highest);
-  const bool usable = most_found > 1e-30f && most_found < 1e30f;
-  const Floats factor = every(usable ? 127.0f / most_found : 0.0f);
+  const SignedRange range = signed_range_of(x, count);
+  const Floats factor = every(range.per_step);
   Floats total = every(0.0f);
   each(x, count, 0.0f, [&](Floats v, int at, int n) {
     const Floats rounded = round_to_whole(mul(v, factor));
     total = add(total, rounded);
     store_bytes(reinterpret_cast<uint8_t*>(bytes) + at, rounded, n);
   });
-  *scale = usable ? most_found / 127.0f : 1.0f;
+  *scale = range.scale;
   // What is no number leaves no sum.
   const float all = sum(total);
   *sum_of_bytes = all > -1e9f && all < 1e9f ? static_cast<int32_t>(all) : 0;
