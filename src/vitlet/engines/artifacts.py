@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitlet.errors import InvalidValue, Unsupported
+from vitlet.errors import InvalidValue, ModelUnreadable, Unsupported
 from vitlet.records import Artifact, Classifier, Device, Precision
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ def require_variant(
         raise Unsupported(f"engine {engine.name!r} does not run on {device} in vitlet; it runs on {', '.join(devices)}")
     if precision.is_calibrated and calibration is None:
         raise InvalidValue(f"{engine.name} {precision} learns its ranges from images; give calibration images")
+
+
+def require_same_artifact(path: Path, expected: Mapping[str, object], written: Mapping[str, object]) -> None:
+    """Refuse a file that says other things of itself than are ``expected`` of it.
+
+    Raises:
+        ModelUnreadable: the message lists what differs.
+    """
+    differing = [key for key, value in expected.items() if written.get(key) != value]
+    if differing:
+        found = ", ".join(f"{key} {written.get(key)!r} instead of {expected[key]!r}" for key in differing)
+        raise ModelUnreadable(f"{path} is another artifact ({found}); export the model again")
 
 
 def with_ending(path: Path, ending: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from vitlet.engines.artifacts import require_same_artifact
 from vitlet.errors import ModelNotFound, ModelUnreadable
 from vitlet.records import Artifact, Classifier, Precision
 
@@ -55,10 +56,7 @@ def read_record(artifact: Artifact) -> dict[str, Any]:
             f"{path} is damaged or no {path.suffix} file written by vitlet ({error}); export it again"
         ) from error
     expected = _contents(artifact.engine, artifact.precision, artifact.height, artifact.width, artifact.classes)
-    differing = [key for key, value in expected.items() if written.get(key) != value]
-    if differing:
-        found = ", ".join(f"{key} {written.get(key)!r} instead of {expected[key]!r}" for key in differing)
-        raise ModelUnreadable(f"{path} is another artifact ({found}); export the model again")
+    require_same_artifact(path, expected, written)
     return written
 
 

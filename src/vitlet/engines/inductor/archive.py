@@ -19,6 +19,7 @@ from typing import IO, Any
 import msgspec
 import torch
 
+from vitlet.engines.artifacts import require_same_artifact
 from vitlet.engines.torch.processor import compiled_for, compute_capability, platform_name, require_device
 from vitlet.errors import ModelNotFound, ModelUnreadable, Unsupported
 from vitlet.records import Artifact, Classifier, Device, Precision
@@ -131,10 +132,7 @@ def _check_hashes(archive: zipfile.ZipFile, written: dict[str, Any], skip: str |
 def _check_identity(artifact: Artifact, written: dict[str, Any]) -> None:
     expected = {name: getattr(artifact, name) for name in _PARAMETERS} | {"precision": str(artifact.precision)}
     expected = {"vitlet_format": _FORMAT, **expected}
-    differing = [key for key, value in expected.items() if written.get(key) != value]
-    if differing:
-        found = ", ".join(f"{key} {written.get(key)!r} instead of {expected[key]!r}" for key in differing)
-        raise ModelUnreadable(f"{artifact.path} is another artifact ({found}); export the model again")
+    require_same_artifact(artifact.path, expected, written)
 
 
 def _check_machine(path: Path, written: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitlet.engines.artifacts import require_same_artifact
 from vitlet.engines.inputs import checked_images, checked_threads
 from vitlet.errors import InvalidValue, ModelNotFound, ModelUnreadable, Unsupported
 from vitlet.records import Artifact
@@ -110,9 +111,4 @@ def _check_artifact(artifact: Artifact, model: _native.Model) -> None:
         "width": artifact.width,
         "classes": artifact.classes,
     }
-    found = {name: getattr(model, name) for name in expected}
-    differing = [
-        f"{name} {found[name]!r} instead of {expected[name]!r}" for name in expected if found[name] != expected[name]
-    ]
-    if differing:
-        raise ModelUnreadable(f"{artifact.path} is another artifact ({', '.join(differing)}); export the model again")
+    require_same_artifact(artifact.path, expected, {name: getattr(model, name) for name in expected})

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from vitlet.engines.artifacts import require_same_artifact
 from vitlet.errors import ModelNotFound, ModelUnreadable
 from vitlet.records import Artifact, Precision
 
@@ -51,10 +52,7 @@ def check_file(artifact: Artifact) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelUnreadable(f"{path} is damaged or no ONNX file written by vitlet; export it again") from error
     expected = _contents(artifact.engine, artifact.precision, artifact.height, artifact.width, artifact.classes)
-    differing = [key for key, value in expected.items() if record.get(key) != value]
-    if differing:
-        found = ", ".join(f"{key} {record.get(key)!r} instead of {expected[key]!r}" for key in differing)
-        raise ModelUnreadable(f"{path} is another artifact ({found}); export the model again")
+    require_same_artifact(path, expected, record)
     if record.get("sha256") != digest:
         raise ModelUnreadable(f"{path} is damaged: its bytes are not those that were written; export it again")
     return record

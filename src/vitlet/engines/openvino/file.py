@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitlet.engines.artifacts import require_same_artifact
 from vitlet.engines.openvino.quiet import last_line, openvino
 from vitlet.errors import ModelNotFound, ModelUnreadable, NotWritable
 from vitlet.records import Artifact, Classifier, Precision
@@ -134,10 +135,7 @@ def check_files(artifact: Artifact) -> Int8Products:
         raise ModelNotFound(f"the weights of {path} are missing: there is no {weights.name} beside it; export it again")
     found = _read_record(path)
     expected = _contents(artifact.engine, artifact.precision, artifact.height, artifact.width, artifact.classes)
-    differing = [name for name, value in expected.items() if found.get(name) != value]
-    if differing:
-        listed = ", ".join(f"{name} {found.get(name)!r} instead of {expected[name]!r}" for name in differing)
-        raise ModelUnreadable(f"{path} is another artifact ({listed}); export the model again")
+    require_same_artifact(path, expected, found)
     if _file_hash(weights) != found.get("weights_sha256"):
         raise ModelUnreadable(f"the weights of {path} ({weights.name}) are damaged or another model's; export it again")
     # Before they were recorded, weights with learnt ranges were taken for full.
