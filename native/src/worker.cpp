@@ -55,6 +55,8 @@ Worker::Worker(const Model& model, Workspace& shared)
       inputs_(int8_ ? 0 : most_rows_ * stride_),
       scratch_(round_up(kernels_.attention_scratch(static_cast<int>(tokens_)), 64)),
       pooled_(config_.pool == Pool::kToken ? 0 : round_up(config_.pooled(), kPanel)),
+      features_(config_.pre_logits),
+      two_rows_(int8_ ? 2 * std::max(config_.classes, config_.pre_logits) : 0),
       second_(config_.distilled ? config_.classes : 0) {}
 
 // ---- Linears: rows of floats through the arithmetic of the model --------------------------------------------------
@@ -288,14 +290,32 @@ void Worker::classify(float* row, const PackedLinear& head, float* logits) {
   size_t count = config_.pooled();
   if (model_.pool_norm) normalize(*model_.pool_norm, row, count);
   if (model_.pre_logits) {
-    prepare(row, 0, count, 1, false, Phase::kHead);
-    apply(model_.pre_logits->view(), 1, Write::kStore, Activation::kNone, wide_.data(), stride_, Phase::kHead);
+    apply_to_one(row, count, model_.pre_logits->view(), features_.data());
     count = config_.pre_logits;
-    for (size_t i = 0; i < count; ++i) wide_[i] = std::tanh(wide_[i]);
-    row = wide_.data();
+    row = features_.data();
+    for (size_t i = 0; i < count; ++i) row[i] = std::tanh(row[i]);
   }
+  apply_to_one(row, count, head.view(), logits);
+}
+
+// In int8 one row costs what reading the weights costs. A second one, of what rounding left of the first, is as good as
+// free, and gives the inputs 16 bits.
+void Worker::apply_to_one(const float* row, size_t count, const Linear& layer, float* out) {
   prepare(row, 0, count, 1, false, Phase::kHead);
-  apply(head.view(), 1, Write::kStore, Activation::kNone, logits, config_.classes, Phase::kHead);
+  if (!int8_) {
+    apply(layer, 1, Write::kStore, Activation::kNone, out, 0, Phase::kHead);
+    return;
+  }
+  for (size_t i = 0; i < count; ++i) {
+    wide_[i] = row[i] - (low_[0] + scale_[0] * static_cast<float>(bytes_[i]));
+  }
+  kernels_.quantize(wide_.data(), static_cast<int>(count), wide_[0], wide_[0], bytes_.data() + stride_, &scale_[1],
+                    &low_[1]);
+  const size_t outputs = static_cast<size_t>(layer.outputs);
+  apply(layer, 2, Write::kStore, Activation::kNone, two_rows_.data(), outputs, Phase::kHead);
+  for (size_t i = 0; i < outputs; ++i) {
+    out[i] = two_rows_[i] + (two_rows_[outputs + i] - layer.bias[i]);
+  }
 }
 
 }  // namespace vitlet

@@ -48,6 +48,7 @@ class Worker {
   void remember_head(size_t number, size_t image, size_t first, size_t rows, size_t head);
   void attend(size_t number, size_t image, size_t first, size_t rows, size_t head);
   void classify(float* row, const PackedLinear& head, float* logits);
+  void apply_to_one(const float* row, size_t count, const Linear& layer, float* out);
 
   float* row_of(size_t image, size_t token) {
     return shared_.tokens.data() + (image * tokens_ + token) * config_.width;
@@ -75,8 +76,10 @@ class Worker {
   Buffer<float> low_;
   Buffer<float> inputs_;  // the same in fp32
   Buffer<uint8_t> scratch_;
-  Buffer<float> pooled_;  // features that are no token's own row
-  Buffer<float> second_;  // the distillation head's logits
+  Buffer<float> pooled_;    // features that are no token's own row
+  Buffer<float> features_;  // what the head reads, where a linear comes before it
+  Buffer<float> two_rows_;  // what a linear makes of a row and of what rounding left of it
+  Buffer<float> second_;    // the distillation head's logits
 };
 
 }  // namespace vitlet

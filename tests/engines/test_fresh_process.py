@@ -11,6 +11,10 @@ from vitlet.records import Precision
 #: A trace takes long to make; these show the ways that it goes.
 TRACED = [("torchscript", Precision("fp32")), ("lite", Precision("int8-dynamic", "qnnpack"))]
 
+#: Ten seconds for each file: the other precisions of these are exported from one model only.
+SLOW_TO_EXPORT = ("executorch", "litert")
+FROM_EVERY_MODEL = ("fp32", "int8-dynamic")
+
 #: Relative L2 error of the logits that int8 may bring to these small models; fp32 gets 1e-5.
 INT8_ERROR = 0.1
 #: Sixteen steps for a weight, in a model whose random weights have no redundancy.
@@ -49,6 +53,9 @@ def reopened(classifiers, images_for, exported, fresh_process, tmp_path_factory)
             for name in classifiers:
                 for precision in found.precisions():
                     if name == "traced" and (found.name, precision) not in TRACED:
+                        continue
+                    slow = found.name in SLOW_TO_EXPORT and precision.name not in FROM_EVERY_MODEL
+                    if slow and name != "distilled":
                         continue
                     try:
                         artifacts[f"{name}/{found.name}/{precision}"] = exported(found, precision, name)

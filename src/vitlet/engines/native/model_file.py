@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from safetensors.numpy import save
 
+from vitlet.engines.native.rounding import centred, rounded, rounded_for_pixels
 from vitlet.errors import Unsupported
 from vitlet.records import Classifier, Precision, VitArchitecture, to_json
 
@@ -66,20 +67,23 @@ class _Writer:
     def linear(self, name: str, weight: np.ndarray, bias: np.ndarray) -> None:
         """weight: [outputs, inputs]; bias: [outputs]."""
         if self.int8:
-            self.tensors[f"{name}.weight"], self.tensors[f"{name}.scale"] = quantized(weight)
+            self.int8_linear(name, *rounded(weight), bias)
         else:
             self.floats(f"{name}.weight", weight)
+            self.floats(f"{name}.bias", bias)
+
+    def linear_after_norm(self, name: str, weight: np.ndarray, bias: np.ndarray) -> None:
+        """The same of a linear whose inputs sum to zero."""
+        self.linear(name, centred(weight) if self.int8 else weight, bias)
+
+    def int8_linear(self, name: str, weight: np.ndarray, scale: np.ndarray, bias: np.ndarray) -> None:
+        """weight: int8 [outputs, inputs]; scale, bias: [outputs]."""
+        self.tensors[f"{name}.weight"] = weight
+        self.tensors[f"{name}.scale"] = scale
         self.floats(f"{name}.bias", bias)
 
     def floats(self, name: str, values: np.ndarray) -> None:
         self.tensors[name] = np.ascontiguousarray(values, np.float32)
-
-
-def quantized(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """weight: [outputs, inputs] -> int8 of the same shape, symmetric, and its scale: float32 [outputs]."""
-    scale = np.abs(weight).max(axis=1) / 127
-    scale = np.where(scale > 0, scale, 1).astype(np.float32)
-    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale
 
 
 def _tensors(classifier: Classifier, a: VitArchitecture, precision: Precision) -> Arrays:
@@ -109,11 +113,12 @@ def _write_embedding(writer: _Writer, classifier: Classifier, a: VitArchitecture
     std = np.repeat(255 * np.asarray(spec.std, np.float64), a.patch**2)
     mean = np.repeat(255 * np.asarray(spec.mean, np.float64), a.patch**2)
     weight = state["embed.weight"].reshape(a.width, -1) / std
-    used = weight
+    bias = state.get("embed.bias", np.zeros(a.width))
     if writer.int8:
-        rounded, scale = quantized(weight)
-        used = rounded * scale.astype(np.float64)[:, None]
-    writer.linear("embed", weight, state.get("embed.bias", np.zeros(a.width)) - used @ mean)
+        steps, scale = rounded_for_pixels(weight, a.patch)
+        writer.int8_linear("embed", steps, scale, bias - (steps * scale.astype(np.float64)[:, None]) @ mean)
+    else:
+        writer.linear("embed", weight, bias - weight @ mean)
     writer.floats("prefix", state["prefix"][0])
     writer.floats("position", state["position"][0])
 
@@ -126,13 +131,13 @@ def _write_block(writer: _Writer, state: Arrays, block: str, width: int, heads: 
     bias = state.get(f"{block}attention.qkv.bias", np.zeros(3 * width)) + weight @ offset
     query = np.ones(3 * width)
     query[:width] = math.log2(math.e) / math.sqrt(width // heads)
-    writer.linear(f"{block}qkv", weight * factor * query[:, None], bias * query)
+    writer.linear_after_norm(f"{block}qkv", weight * factor * query[:, None], bias * query)
     scale = state.get(f"{block}attention_scale.gamma", np.ones(width))
     weight, bias = state[f"{block}attention.projection.weight"], state[f"{block}attention.projection.bias"]
     writer.linear(f"{block}projection", weight * scale[:, None], bias * scale)
     factor, offset = state[f"{block}mlp_norm.weight"], state[f"{block}mlp_norm.bias"]
     weight = state[f"{block}mlp.up.weight"]
-    writer.linear(f"{block}up", weight * factor, state[f"{block}mlp.up.bias"] + weight @ offset)
+    writer.linear_after_norm(f"{block}up", weight * factor, state[f"{block}mlp.up.bias"] + weight @ offset)
     scale = state.get(f"{block}mlp_scale.gamma", np.ones(width))
     weight, bias = state[f"{block}mlp.down.weight"], state[f"{block}mlp.down.bias"]
     writer.linear(f"{block}down", weight * scale[:, None], bias * scale)
