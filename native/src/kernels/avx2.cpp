@@ -6,6 +6,7 @@ namespace {
 
 constexpr int kGroup = 2;
 constexpr bool kSignedActivations = false;
+constexpr bool kFinishesInRegisters = false;
 // Inputs that are widened to int16 at a time: 6 rows of them stay in the first-level cache.
 constexpr int kBlock = 256;
 

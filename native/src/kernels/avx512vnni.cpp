@@ -11,12 +11,13 @@ constexpr int kGroup = 4;
 constexpr bool kSignedActivations = false;
 // 6 rows by 4 vectors are 24 accumulators; with 4 vectors of weights and a row's bytes they fill the 32 registers.
 constexpr int kTileRows = 6;
-// All loops over rows and vectors are unrolled: with one that is not, GCC keeps the sums in memory, at half the speed.
+constexpr bool kFinishesInRegisters = true;
 
+// All loops over rows and vectors are unrolled, and sums are added to in place: else GCC keeps them in memory, at half
+// the speed.
 template <int R, int V>
-__attribute__((noinline)) void product(const uint8_t* a, size_t stride, const int8_t* packed, int groups,
-                                       const int32_t* start, int32_t* out) {
-  __m512i sums[R][V];
+__attribute__((always_inline)) inline void add_products(const uint8_t* a, size_t stride, const int8_t* packed,
+                                                        int groups, const int32_t* start, __m512i (&sums)[R][V]) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     const __m512i first = _mm512_loadu_si512(start + v * kVector);
@@ -42,13 +43,34 @@ __attribute__((noinline)) void product(const uint8_t* a, size_t stride, const in
       __builtin_memcpy(&four, a + r * stride + group * kGroup, 4);
       const __m512i activations = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], activations, weights[v]);
+      for (int v = 0; v < V; ++v) asm("vpdpbusd %2, %1, %0" : "+v"(sums[r][v]) : "v"(activations), "v"(weights[v]));
     }
   }
+}
+
+template <int R, int V>
+__attribute__((noinline)) void product(const uint8_t* a, size_t stride, const int8_t* packed, int groups,
+                                       const int32_t* start, int32_t* out) {
+  __m512i sums[R][V];
+  add_products<R, V>(a, stride, packed, groups, start, sums);
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) _mm512_store_si512(out + r * kPanel + v * kVector, sums[r][v]);
+  }
+}
+
+template <int R, int V, class Use>
+__attribute__((noinline)) void product_then(const uint8_t* a, size_t stride, const int8_t* packed, int groups,
+                                            const int32_t* start, const Use& use) {
+  __m512i sums[R][V];
+  add_products<R, V>(a, stride, packed, groups, start, sums);
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r) {
+    Floats row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = _mm512_cvtepi32_ps(sums[r][v]);
+    use(r, row);
   }
 }
 

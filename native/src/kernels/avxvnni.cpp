@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kGroup = 4;
 constexpr bool kSignedActivations = false;
+constexpr bool kFinishesInRegisters = false;
 
 inline __m256i dot(__m256i sums, __m256i bytes, __m256i weights) {
 #if defined(VITLET_EVEX)

@@ -9,6 +9,7 @@ using vitlet::kVector;
 
 constexpr int kGroup = 4;
 constexpr bool kSignedActivations = false;
+constexpr bool kFinishesInRegisters = false;
 constexpr int kTileRows = 4;
 
 template <int R, int V>

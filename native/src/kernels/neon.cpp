@@ -12,6 +12,7 @@ using vitlet::kVector;
 
 constexpr int kGroup = 16;
 constexpr bool kSignedActivations = true;
+constexpr bool kFinishesInRegisters = false;
 // 4 rows by 4 columns are 16 accumulators, each with four parts of one sum.
 constexpr int kTileRows = 4;
 constexpr int kColumnsAtOnce = 4;

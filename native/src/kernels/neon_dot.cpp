@@ -12,6 +12,7 @@ using vitlet::kVector;
 
 constexpr int kGroup = 4;
 constexpr bool kSignedActivations = true;
+constexpr bool kFinishesInRegisters = false;
 // 4 rows by 4 registers are 16 accumulators; more rows leave too few of the 32 registers for reading weights ahead.
 constexpr int kTileRows = 4;
 constexpr int kGroupsAtOnce = 4;

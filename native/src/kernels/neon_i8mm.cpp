@@ -12,6 +12,7 @@ using vitlet::kVector;
 
 constexpr int kGroup = 8;
 constexpr bool kSignedActivations = false;
+constexpr bool kFinishesInRegisters = false;
 // 3 pairs of rows by 8 blocks are 24 accumulators; with 3 registers of activations they leave five for weights.
 constexpr int kTileRows = 6;
 // All loops over rows and columns are unrolled: with one that is not, GCC keeps the sums in memory.

@@ -7,6 +7,11 @@
 //   template <int R, int V> void float_product(const float* a, size_t stride, const float* packed, int inputs, float*
 //   out);
 // which write out[row * kPanel + column].
+//
+// One with registers to spare (kFinishesInRegisters) also has a product that calls use(row, sums) for each row, the
+// sums as V vectors of floats, instead of sending them through memory:
+//   template <int R, int V, class Use> void product_then(const uint8_t* a, size_t stride, const int8_t* packed,
+//                                                        int groups, const int32_t* start, const Use& use);
 #pragma once
 
 #include "float_parts.h"
@@ -43,6 +48,20 @@ inline void product_of(int rows, int vectors, const uint8_t* a, size_t stride, c
     if (rows > R) return product_of<R + 1>(rows, vectors, a, stride, packed, groups, start, out);
   }
   product_of_vectors<R>(vectors, a, stride, packed, groups, start, out);
+}
+
+template <int R, int V, class Use>
+void product_then(const uint8_t* a, size_t stride, const int8_t* packed, int groups, const int32_t* start,
+                  const Use& use);
+
+// Of a panel that is full.
+template <class Use, int R = 1>
+inline void product_then_of(int rows, const uint8_t* a, size_t stride, const int8_t* packed, int groups,
+                            const int32_t* start, const Use& use) {
+  if constexpr (R < kTileRows) {
+    if (rows > R) return product_then_of<Use, R + 1>(rows, a, stride, packed, groups, start, use);
+  }
+  product_then<R, kVectors>(a, stride, packed, groups, start, use);
 }
 
 template <int R, int V = 1>
@@ -97,18 +116,41 @@ inline void put(float* to, Floats (&y)[N], int columns_left) {
   }
 }
 
-// From int32 to what the layer gives: N vectors of one row.
+// From the sums of N vectors of one row to what the layer gives, for as many columns as are left.
 template <Activation kind, Write write, int N>
-inline void finish(const Linear& layer, const int32_t* sums, float scale, float low, int column, float* to) {
-  Floats y[N];
+inline void finish(const Linear& layer, Floats (&sums)[N], float scale, float low, int column, int columns_left,
+                   float* to) {
 #pragma GCC unroll 4
   for (int n = 0; n < N; ++n) {
     const int at = column + n * kLanes;
     const Floats rest = fma(every(low), load(layer.sum + at), load(layer.bias + at));
-    y[n] = fma(mul(from_int32(sums + n * kLanes), every(scale)), load(layer.scale + at), rest);
+    sums[n] = fma(mul(sums[n], every(scale)), load(layer.scale + at), rest);
   }
-  put<kind, Accuracy::kOfInt8, write>(to, y, layer.outputs - column);
+  put<kind, Accuracy::kOfInt8, write>(to, sums, columns_left);
 }
+
+template <Activation kind, Write write, int N>
+inline void finish(const Linear& layer, const int32_t* sums, float scale, float low, int column, float* to) {
+  Floats row[N];
+#pragma GCC unroll 4
+  for (int n = 0; n < N; ++n) row[n] = from_int32(sums + n * kLanes);
+  finish<kind, write>(layer, row, scale, low, column, layer.outputs - column, to);
+}
+
+// What `product_then` calls. By value, so that a row's finish begins with nothing but its own loads.
+template <Activation kind, Write write>
+struct FinishRow {
+  const Linear& layer;
+  const float* scale;
+  const float* low;
+  int column;
+  float* to;
+  size_t stride;
+
+  __attribute__((always_inline)) void operator()(int r, Floats (&sums)[kVectors]) const {
+    finish<kind, write>(layer, sums, scale[r], low[r], column, kPanel, to + r * stride);
+  }
+};
 
 template <Activation kind, Write write>
 inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* out, size_t out_stride,
@@ -120,19 +162,29 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
     const int first = panel * kPanel;
     const int8_t* const packed = layer.bytes + panel_at(layer.inputs, panel);
     each_tile(rows, [&](int row, int count) {
-      product_of(count, columns / kVector, a.bytes + row * a.stride, a.stride, packed, groups, layer.start + first,
-                 tile);
+      const uint8_t* const bytes = a.bytes + row * a.stride;
+      const float* const scale = a.scale + row;
+      const float* const low = a.low + row;
+      float* const to = out + row * out_stride + first;
+      if constexpr (kFinishesInRegisters && kind != Activation::kQuickGelu) {
+        // Nobody can tell the time of the product from that of the rest: who asks gets the other way.
+        if (columns == kPanel && layer.outputs - first >= kPanel && rest_ticks == nullptr) {
+          const FinishRow<kind, write> finish_row{layer, scale, low, first, to, out_stride};
+          product_then_of(count, bytes, a.stride, packed, groups, layer.start + first, finish_row);
+          return;
+        }
+      }
+      product_of(count, columns / kVector, bytes, a.stride, packed, groups, layer.start + first, tile);
       const Stopwatch watch(rest_ticks);
       for (int r = 0; r < count; ++r) {
-        const float scale = a.scale[row + r];
-        const float low = a.low[row + r];
         const int32_t* const sums = tile + r * kPanel;
-        float* const to = out + (row + r) * out_stride + first;
         int c = 0;
         for (; c + kAtOnce * kLanes <= columns; c += kAtOnce * kLanes) {
-          finish<kind, write, kAtOnce>(layer, sums + c, scale, low, first + c, to + c);
+          finish<kind, write, kAtOnce>(layer, sums + c, scale[r], low[r], first + c, to + r * out_stride + c);
         }
-        for (; c < columns; c += kLanes) finish<kind, write, 1>(layer, sums + c, scale, low, first + c, to + c);
+        for (; c < columns; c += kLanes) {
+          finish<kind, write, 1>(layer, sums + c, scale[r], low[r], first + c, to + r * out_stride + c);
+        }
       }
     });
   }
