@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -50,6 +51,38 @@ class Buffer {
 
   Value* data_ = nullptr;
   size_t count_ = 0;
+};
+
+// Memory for what is large and lives long, in the processor's large pages (2 MB) where the system has them: weights are
+// read from end to end, and looking up a small page for every 4 kB of them took 3 % of DeiT-B's time. What is not taken
+// costs nothing.
+class LargePages {
+ public:
+  LargePages() = default;
+  // Less than is worth it, or not to be had, is no error: nothing can be taken then.
+  explicit LargePages(size_t bytes);
+  ~LargePages();
+  LargePages(LargePages&& other) noexcept { swap(other); }
+  LargePages& operator=(LargePages&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  // Zeros, aligned to a cache line; nullptr if there is not so much left.
+  void* take(size_t bytes);
+
+ private:
+  void swap(LargePages& other) {
+    std::swap(mapped_, other.mapped_);
+    std::swap(mapped_bytes_, other.mapped_bytes_);
+    std::swap(next_, other.next_);
+    std::swap(left_, other.left_);
+  }
+
+  void* mapped_ = nullptr;
+  size_t mapped_bytes_ = 0;
+  char* next_ = nullptr;
+  size_t left_ = 0;
 };
 
 }  // namespace vitlet

@@ -17,7 +17,7 @@ class ModelReader {
  public:
   // `file` is what the data is mapped from, if it is.
   ModelReader(const uint8_t* data, size_t size, const MappedFile* file, const Kernels& kernels)
-      : file_(file), found_(Safetensors::read(data, size)), kernels_(kernels) {}
+      : size_(size), file_(file), found_(Safetensors::read(data, size)), kernels_(kernels) {}
 
   std::shared_ptr<const Model> read() {
     const auto config = found_.metadata.find("vitlet");
@@ -28,6 +28,9 @@ class ModelReader {
     model->kernels = &kernels_;
     const Config& c = model->config;
     int8_ = c.arithmetic == Arithmetic::kInt8;
+    // Packed, a usual model is hardly larger than its file; of an unusual one the last linears have memory of their
+    // own.
+    large_pages_ = LargePages(size_ + size_ / 16);
     model->embed = linear("embed", c.patch_inputs(), c.width);
     model->prefix = floats("prefix", {c.prefix_tokens, c.width});
     model->position = floats("position", {c.patches(), c.width});
@@ -38,6 +41,7 @@ class ModelReader {
     if (c.pre_logits) model->pre_logits = linear("pre_logits", c.pooled(), c.pre_logits);
     model->head = linear("head", c.features(), c.classes);
     if (c.distilled) model->distillation_head = linear("distillation_head", c.features(), c.classes);
+    model->weights = std::move(large_pages_);
     require(used_ == found_.tensors.size(), "the file has tensors that its configuration does not know");
     return model;
   }
@@ -87,9 +91,10 @@ class ModelReader {
       copy(floats(name + ".scale", {outputs}), scale);
       const Tensor& from = tensor(name + ".weight", Dtype::kInt8, {outputs, inputs});
       const auto* const weights = reinterpret_cast<const int8_t*>(from.data);
-      made.bytes_ = Buffer<int8_t>(kernels_.packed_bytes(made.view_.inputs, made.view_.outputs));
+      int8_t* const packed = room(made.bytes_, kernels_.packed_bytes(made.view_.inputs, made.view_.outputs));
+      made.view_.bytes = packed;
       made.start_ = Buffer<int32_t>(padded);
-      kernels_.pack(weights, made.view_.inputs, made.view_.outputs, made.bytes_.data(), made.start_.data());
+      kernels_.pack(weights, made.view_.inputs, made.view_.outputs, packed, made.start_.data());
       for (size_t column = 0; column < outputs; ++column) {
         int32_t total = 0;
         for (size_t input = 0; input < inputs; ++input) total += weights[column * inputs + input];
@@ -98,17 +103,24 @@ class ModelReader {
       forget(from);
     } else {
       const Buffer<float> weights = floats(name + ".weight", {outputs, inputs});
-      made.floats_ = Buffer<float>(kernels_.packed_floats(made.view_.inputs, made.view_.outputs));
-      kernels_.pack_floats(weights.data(), made.view_.inputs, made.view_.outputs, made.floats_.data());
+      float* const packed = room(made.floats_, kernels_.packed_floats(made.view_.inputs, made.view_.outputs));
+      made.view_.floats = packed;
+      kernels_.pack_floats(weights.data(), made.view_.inputs, made.view_.outputs, packed);
       forget(found_.tensors.at(name + ".weight"));
     }
-    made.view_.bytes = made.bytes_.data();
-    made.view_.floats = made.floats_.data();
     made.view_.start = made.start_.data();
     made.view_.scale = scale;
     made.view_.sum = sum;
     made.view_.bias = bias;
     return made;
+  }
+
+  // `count` values in the large pages, or in `own` when those are full.
+  template <class Value>
+  Value* room(Buffer<Value>& own, size_t count) {
+    if (void* const found = large_pages_.take(count * sizeof(Value))) return static_cast<Value*>(found);
+    own = Buffer<Value>(count);
+    return own.data();
   }
 
   // What was packed is not read again; without this it would count as memory twice.
@@ -120,9 +132,11 @@ class ModelReader {
     if (from.size()) std::memcpy(to, from.data(), from.size() * sizeof(float));
   }
 
+  const size_t size_;
   const MappedFile* const file_;
   const Safetensors found_;
   const Kernels& kernels_;
+  LargePages large_pages_;
   bool int8_ = true;
   size_t used_ = 0;
 };

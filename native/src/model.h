@@ -22,7 +22,7 @@ class PackedLinear {
  private:
   friend class ModelReader;
   Linear view_{};
-  Buffer<int8_t> bytes_;
+  Buffer<int8_t> bytes_;  // or in the model's large pages
   Buffer<float> floats_;
   Buffer<int32_t> start_;
   Buffer<float> columns_;  // scale, sum and bias, one after the other
@@ -45,6 +45,7 @@ struct Model {
   std::map<std::string, std::string> metadata;  // of the file
   Config config;
   const Kernels* kernels;
+  LargePages weights;      // of the linears, one behind the other
   PackedLinear embed;      // from pixels on the scale 0..255
   Buffer<float> prefix;    // [prefix tokens][width]
   Buffer<float> position;  // [patches][width]

@@ -75,6 +75,29 @@ TEST_SUITE("session") {
     });
   }
 
+  TEST_CASE("weights of several megabytes, which lie in large pages, answer as a plain ViT") {
+    tiny::Options wide;
+    wide.width = 200;
+    wide.blocks = {{2, 6, 12000}};
+    // Rows and columns of one are padded: packed they take five times the file, which the large pages have no room for.
+    tiny::Options narrow;
+    narrow.width = 4096;
+    narrow.blocks.assign(130, {1, 1, 1});
+    for (tiny::Options options : {wide, narrow}) {
+      for (const bool int8 : {false, true}) {
+        options.int8 = int8;
+        CAPTURE(options.width);
+        CAPTURE(int8);
+        REQUIRE(tiny::bytes_of(options).size() > (4 << 20));
+        const tiny::File file = tiny::file_of(options);
+        const std::vector<float> images = tiny::images_for(options, 1);
+        const std::vector<double> wanted = tiny::reference(options, file, images, 1);
+        Session session(tiny::model_of(options, *vitlet::instruction_sets().front()), 2);
+        CHECK(relative_error(run(session, images, 1), wanted) < (int8 ? 0.05 : 1e-4));
+      }
+    }
+  }
+
   TEST_CASE("logits do not depend on threads, batch or session, bit by bit") {
     each([](const Kernels& kernels, const std::string&, const tiny::Options& options) {
       const auto model = tiny::model_of(options, kernels);

@@ -24,16 +24,11 @@ __attribute__((always_inline)) inline void add_products(const uint8_t* a, size_t
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) sums[r][v] = first;
   }
-  // Panels lie one behind the other: the next one is on its way to the second-level cache while this one is used, and
-  // what of this one comes next to the first-level cache, which a long panel does not fit into.
-  constexpr int kAhead = 2048;
+  // Panels lie one behind the other: the next one is on its way to the second-level cache while this one is used.
   const int8_t* const next = packed + static_cast<size_t>(groups) * V * 64;
   for (int group = 0; group < groups; ++group) {
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      _mm_prefetch(next + (group * V + v) * 64, _MM_HINT_T1);
-      _mm_prefetch(packed + (group * V + v) * 64 + kAhead, _MM_HINT_T0);
-    }
+    for (int v = 0; v < V; ++v) _mm_prefetch(next + (group * V + v) * 64, _MM_HINT_T1);
     __m512i weights[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) weights[v] = _mm512_load_si512(packed + (group * V + v) * 64);
