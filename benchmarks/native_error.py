@@ -1,8 +1,8 @@
 """How far are the native engine's logits from fp32's, beside the other runtimes' dynamic int8?
 
 No calibration: all of these quantize activations as they come. The bundled model answers real images (Fashion-MNIST's
-test images); DeiT-S has random weights, several times, and answers standard normal noise. The error is the relative L2 distance of an
-image's logits from the fp32 model's in PyTorch; printed is the mean, beside the native engine's.
+test images); DeiT-S has random weights, several times, and answers standard normal noise. The error is the relative L2
+distance of an image's logits from the fp32 model's in PyTorch; printed is the mean, beside the native engine's.
 
     python benchmarks/native_error.py --out benchmarks/results/native-error.json
 """

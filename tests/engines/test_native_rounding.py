@@ -24,7 +24,8 @@ def patches(photo: np.ndarray, size: int) -> np.ndarray:
 def layer_error(found: tuple[np.ndarray, np.ndarray], weight: np.ndarray, inputs: np.ndarray) -> float:
     steps, scale = found
     wanted = inputs @ weight.T
-    return float(np.linalg.norm(inputs @ (steps * scale[:, None].astype(np.float64)).T - wanted) / np.linalg.norm(wanted))
+    lost = inputs @ (steps * scale[:, None].astype(np.float64)).T - wanted
+    return float(np.linalg.norm(lost) / np.linalg.norm(wanted))
 
 
 def test_plain_rounding_is_within_half_a_step():
