@@ -65,7 +65,10 @@ def errors_of(model: str, seed: int, count: int) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         pairs = [(engine(name), precision) for name, precision in VARIANTS]
         exported = export_variants(classifier, pairs, Path(folder))
-        logits = {f"{a.engine} {a.precision}": logits_of(a, images) for a in exported if isinstance(a, Artifact)}
+        for row in exported:
+            if not isinstance(row, Artifact):
+                raise SystemExit(f"{row.engine} {row.precision}: {row.reason}")
+        logits = {f"{a.engine} {a.precision}": logits_of(a, images) for a in exported}
     wanted = logits.pop("torch fp32")
     size = np.linalg.norm(wanted, axis=1)
     return {name: np.linalg.norm(found - wanted, axis=1) / size for name, found in logits.items()}

@@ -7,7 +7,7 @@
 namespace vitlet {
 
 namespace {
-constexpr size_t kPage = size_t{2} << 20;
+[[maybe_unused]] constexpr size_t kPage = size_t{2} << 20;
 constexpr size_t kLine = 64;
 }  // namespace
 
@@ -23,7 +23,9 @@ LargePages::LargePages(size_t bytes) {
   const size_t skipped = (kPage - reinterpret_cast<uintptr_t>(mapped) % kPage) % kPage;
   next_ = static_cast<char*>(mapped) + skipped;
   left_ = mapped_bytes - skipped;
+#if defined(MADV_HUGEPAGE)
   madvise(next_, left_ / kPage * kPage, MADV_HUGEPAGE);  // refused, the pages are small ones
+#endif
 #else
   (void)bytes;
 #endif

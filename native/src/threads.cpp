@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <chrono>
+#include <cstdio>
 #include <string>
 #include <system_error>
 
@@ -31,11 +32,12 @@ void relax() {
 
 // What debuggers, profilers and `top -H` show. At most 15 characters on Linux; a name is worth no error.
 void name_this_thread(int number) {
-  const std::string name = "vitlet-" + std::to_string(number);
+  char name[16];
+  std::snprintf(name, sizeof(name), "vitlet-%d", number);
 #if defined(__linux__)
-  pthread_setname_np(pthread_self(), name.c_str());
+  pthread_setname_np(pthread_self(), name);
 #elif defined(__APPLE__)
-  pthread_setname_np(name.c_str());
+  pthread_setname_np(name);
 #endif
 }
 

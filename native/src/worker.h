@@ -48,6 +48,7 @@ class Worker {
   void remember_head(size_t number, size_t image, size_t first, size_t rows, size_t head);
   void attend(size_t number, size_t image, size_t first, size_t rows, size_t head);
   void classify(float* row, const PackedLinear& head, float* logits);
+  // `row` is not in wide_.
   void apply_to_one(const float* row, size_t count, const Linear& layer, float* out);
 
   float* row_of(size_t image, size_t token) {
@@ -69,7 +70,7 @@ class Worker {
   const size_t most_rows_;
   const size_t stride_;        // of rows in wide_, bytes_ and inputs_
   const size_t mixed_stride_;  // of rows in mixed_
-  Buffer<float> wide_;         // what a linear gives
+  Buffer<float> wide_;         // what a linear gives; scratch beside that
   Buffer<float> mixed_;        // what attention gives
   Buffer<uint8_t> bytes_;      // what a linear takes, with scale_ and low_ for each row
   Buffer<float> scale_;

@@ -833,12 +833,12 @@ TEST_SUITE("kernels") {
     }
   }
 
-  TEST_CASE("int8 linears: the same bits from every instruction set") {
+  TEST_CASE("int8 linears: the same bits from every instruction set, timed or not") {
     const Kernels& plain = *vitlet::instruction_sets().back();
     each_size([&](int rows, int inputs, int outputs, Random& random) {
       const auto seed = static_cast<unsigned>(random.whole(0, 1 << 30));
       const auto kind = static_cast<Activation>(inputs % 4);
-      const auto answer = [&](const Kernels& k) {
+      const auto answer = [&](const Kernels& k, uint64_t* ticks) {
         Random own(seed);
         Layer layer(k, inputs, outputs, Kind::kRandom, own);
         for (size_t c = 0; c < static_cast<size_t>(outputs); ++c) {
@@ -851,11 +851,15 @@ TEST_SUITE("kernels") {
         for (float& low : a.low) low = own.real(-2, 0);
         Out out(rows, outputs, 0.5f);
         const Write write = kind == Activation::kNone ? Write::kAdd : Write::kStore;
-        k.linear(layer.view(), a.view(), rows, write, kind, out.values.data(), out.stride, nullptr);
+        k.linear(layer.view(), a.view(), rows, write, kind, out.values.data(), out.stride, ticks);
         return std::vector<float>(out.values.begin(), out.values.end());
       };
-      const std::vector<float> wanted = answer(plain);
-      each_set([&](const Kernels& k) { CHECK(answer(k) == wanted); });
+      const std::vector<float> wanted = answer(plain, nullptr);
+      each_set([&](const Kernels& k) {
+        CHECK(answer(k, nullptr) == wanted);
+        uint64_t ticks = 0;
+        CHECK(answer(k, &ticks) == wanted);
+      });
     });
   }
 

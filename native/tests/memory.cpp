@@ -58,6 +58,7 @@ TEST_SUITE("memory") {
   TEST_CASE("large pages move with what they hold") {
     LargePages pages(8 * kMegabyte);
     auto* const taken = static_cast<uint8_t*>(pages.take(1000));
+    (void)taken;
     LargePages other;
     other = std::move(pages);
     CHECK(pages.take(1) == nullptr);

@@ -75,7 +75,7 @@ TEST_SUITE("session") {
     });
   }
 
-  TEST_CASE("weights of several megabytes, which lie in large pages, answer as a plain ViT") {
+  TEST_CASE("weights of several megabytes, for which there are large pages, answer as a plain ViT") {
     tiny::Options wide;
     wide.width = 200;
     wide.blocks = {{2, 6, 12000}};

@@ -13,8 +13,8 @@ constexpr bool kSignedActivations = false;
 constexpr int kTileRows = 6;
 constexpr bool kFinishesInRegisters = true;
 
-// All loops over rows and vectors are unrolled, and sums are added to in place: else GCC keeps them in memory, at half
-// the speed.
+// All loops over rows and vectors are unrolled, and sums are added to in place, which takes assembler: else GCC keeps
+// them in memory, at half the speed.
 template <int R, int V>
 __attribute__((always_inline)) inline void add_products(const uint8_t* a, size_t stride, const int8_t* packed,
                                                         int groups, const int32_t* start, __m512i (&sums)[R][V]) {
@@ -38,7 +38,8 @@ __attribute__((always_inline)) inline void add_products(const uint8_t* a, size_t
       __builtin_memcpy(&four, a + r * stride + group * kGroup, 4);
       const __m512i activations = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) asm("vpdpbusd %2, %1, %0" : "+v"(sums[r][v]) : "v"(activations), "v"(weights[v]));
+      for (int v = 0; v < V; ++v)
+        asm("vpdpbusd {%2, %1, %0|%0, %1, %2}" : "+v"(sums[r][v]) : "v"(activations), "v"(weights[v]));
     }
   }
 }

@@ -137,7 +137,7 @@ inline void finish(const Linear& layer, const int32_t* sums, float scale, float 
   finish<kind, write>(layer, row, scale, low, column, layer.outputs - column, to);
 }
 
-// What `product_then` calls. By value, so that a row's finish begins with nothing but its own loads.
+// What `product_then` calls: values, where a lambda would hold references to them and load twice.
 template <Activation kind, Write write>
 struct FinishRow {
   const Linear& layer;
@@ -166,9 +166,10 @@ inline void linear_as(const Linear& layer, const ByteRows& a, int rows, float* o
       const float* const scale = a.scale + row;
       const float* const low = a.low + row;
       float* const to = out + row * out_stride + first;
+      // The rare quick GELU, a division and all, is not worth six more copies of the product.
       if constexpr (kFinishesInRegisters && kind != Activation::kQuickGelu) {
         // Nobody can tell the time of the product from that of the rest: who asks gets the other way.
-        if (columns == kPanel && layer.outputs - first >= kPanel && rest_ticks == nullptr) {
+        if (layer.outputs - first >= kPanel && rest_ticks == nullptr) {
           const FinishRow<kind, write> finish_row{layer, scale, low, first, to, out_stride};
           product_then_of(count, bytes, a.stride, packed, groups, layer.start + first, finish_row);
           return;

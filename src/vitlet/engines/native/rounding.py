@@ -7,12 +7,14 @@ from itertools import product
 
 import numpy as np
 
-#: How alike two pixels are in photos: their correlation falls by this with each pixel between them, and by this with
-#: another colour. In 14 photos and textures cut to 224 pixels, neighbours had 0.96 and colours 0.6 to 0.8; from 0.8 to
-#: 0.98 the layer's error is the same within a tenth.
+#: How alike two pixels are in photos: their correlation is multiplied by the first with each pixel of distance, and by
+#: the second between two colours. In 14 photos and textures cut to 224 pixels, neighbours had 0.96 and colours 0.6 to
+#: 0.8; with anything from 0.8 to 0.98 for the first and 0.8 to 0.95 for the second, the layer's error on them is the
+#: same within a tenth.
 _NEXT_PIXEL = 0.9
 _OTHER_COLOUR = 0.9
-#: Noise beside what is alike, so that errors are not pushed where there is less to lose but still something.
+#: What each pixel has of its own. Without it all errors would go into the differences of neighbours, as if photos had
+#: none.
 _UNLIKE = 0.01
 #: Pixels at a side that are rounded together: more would take long and bring little.
 _TILE = 16
