@@ -153,8 +153,8 @@ def test_silly_threads_are_refused(engine, precision, exported, threads):
 
 def test_caller_is_left_alone(engine, precision, distilled, calibration_for, tmp_path):
     """The module, the random state, the choice of kernels and of threads are as they were."""
-    if engine.name in ("inductor", "torchao", "executorch") and precision.name != "int8-static":
-        pytest.skip("takes long; int8-static goes the longest way through the same exporter (torchao's is inductor's)")
+    if engine.name in ("inductor", "torchao") and precision.name != "int8-static":
+        pytest.skip("takes long; inductor's int8-static goes the longest way through the same exporter")
     module = distilled.module
     before = copy.deepcopy(module.state_dict())
     kinds = [type(part) for part in module.modules()]
