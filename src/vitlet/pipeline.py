@@ -39,17 +39,21 @@ from vitlet.records import (
 from vitlet.results import Answer, Bench, Compressed, Evaluation, Prediction
 from vitlet.stages import (
     Model,
+    bundle_teacher,
     compared,
     deployable,
     export_and_measure,
     exported_for_evaluation,
+    held_out,
     loaded,
     manifest_of,
     read_if_bundle,
 )
 
 if TYPE_CHECKING:
-    from vitlet.distill.job import DistillResult
+    from vitlet.distill.job import DistillResult, Settings
+    from vitlet.distill.recipe import Recipe
+    from vitlet.distill.teacher import Teacher
 
 NO_IMAGES = "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
 
@@ -296,13 +300,44 @@ def evaluate(
         )
 
 
-def distill(data: str, out: str | Path, **settings: Any) -> DistillResult:
-    """Train a small ViT on a named data set and write it to ``out``; all settings and errors are those
-    of ``vitlet.distill.job.distill``.
+def distill(
+    data: str,
+    out: str | Path,
+    *,
+    recipe: Recipe | str = "quick",
+    settings: Settings | None = None,
+    progress: ProgressCallback = no_progress,
+) -> DistillResult:
+    """Let a teacher teach a small ViT and write it to ``out``, a ``.safetensors`` file.
+
+    ``data`` is a data set by name (``torchvision:FashionMNIST``, ``hf:owner/name``) or a folder of class folders;
+    ``recipe`` one of vitlet's by name, a TOML file, or a ``vitlet.distill.recipe.Recipe``; the teacher may
+    also be a bundle. Errors are those of ``vitlet.distill.job.distill``.
     """
     from vitlet.distill.job import distill as train
+    from vitlet.distill.recipe_file import load_recipe
+    from vitlet.distill.teacher import load_teacher
 
-    return train(data, Path(out), **settings)
+    def find_teacher(reference: str) -> Teacher:
+        found = read_if_bundle(reference)
+        return bundle_teacher(found) if isinstance(found, Bundle) else load_teacher(reference, progress=progress)
+
+    chosen = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    return train(data, Path(out), chosen, settings, find_teacher=find_teacher, progress=progress)
+
+
+def compress_student(
+    done: DistillResult,
+    data: str,
+    out: str | Path,
+    data_root: Path | None = None,
+    **options: Any,
+) -> Compressed:
+    """``compress`` what ``distill`` made, on the test images of the ``data`` that it was trained on; ``options`` and
+    errors as ``compress``.
+    """
+    with held_out(data, data_root) as (images, calibration):
+        return compress(str(done.path), out=out, data=images, calibration=calibration, **options)
 
 
 def doctor(threads: int | None = None) -> tuple[Environment, tuple[Measurement, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
@@ -43,8 +43,8 @@ _Record = TypeVar("_Record")
 
 
 def to_json(record: object) -> Any:
-    """Return ``record`` as plain dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(record, enc_hook=_encode)
+    """Return ``record`` as plain dicts, lists, strings and numbers; every field is named."""
+    return msgspec.to_builtins(_with_all_fields(record), enc_hook=_encode)
 
 
 def from_json(data: object, kind: type[_Record]) -> _Record:
@@ -57,6 +57,17 @@ def from_json(data: object, kind: type[_Record]) -> _Record:
         return msgspec.convert(data, kind, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise InvalidValue(f"not a valid {kind.__name__}: {error}") from error
+
+
+def _with_all_fields(value: Any) -> Any:
+    """Dataclasses as dicts: msgspec would leave out the fields that it left to the class when it read the record."""
+    if is_dataclass(value):
+        return {field.name: _with_all_fields(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _with_all_fields(each) for key, each in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_with_all_fields, value))
+    return value
 
 
 def _encode(value: object) -> object:
@@ -455,12 +466,14 @@ class Parity:
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a long job, for whoever shows it: ``done`` of ``total`` in ``stage``."""
+    """One step of a long job, for whoever shows it: ``done`` of ``total`` in ``stage``. A ``milestone`` is worth a
+    line of its own in a log."""
 
     stage: str
     detail: str = ""
     done: int = 0
     total: int = 0
+    milestone: bool = False
 
 
 ProgressCallback: TypeAlias = Callable[[Progress], None]

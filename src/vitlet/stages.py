@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 from vitlet import __version__
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
+from vitlet.data.calibration import ENOUGH
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.imageset import ImageSet
+from vitlet.data.named import is_named
 from vitlet.engines import engine
 from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, export_variants
-from vitlet.errors import InvalidValue, NoImages
+from vitlet.errors import InvalidValue, NoImages, UnreadableImage
 from vitlet.measure.comparison import compare
 from vitlet.measure.environment import environment
 from vitlet.measure.run import measure
@@ -34,6 +38,10 @@ from vitlet.records import (
     no_progress,
 )
 from vitlet.results import Bench
+
+if TYPE_CHECKING:
+    from vitlet.data.labelled import LabelledImages
+    from vitlet.distill.teacher import Teacher
 
 Model: TypeAlias = "str | Path | Classifier | Bundle"
 """What a user may name: a reference ("timm:deit_tiny_patch16_224"), a bundle's folder, or either one loaded."""
@@ -256,3 +264,53 @@ def manifest_of(
         images=Images.of(found.images),
         parity=found.parity,
     )
+
+
+def bundle_teacher(bundle: Bundle) -> Teacher:
+    """A bundle as a teacher for ``distill``: its own artifact answers, through its own runtime."""
+    import torch
+
+    from vitlet.distill.teacher import Teacher
+
+    manifest, threads = bundle.manifest, torch.get_num_threads()
+    session = engine(bundle.artifact.engine).open(bundle.artifact, threads=threads)
+
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        logits = session.run(images.detach().float().cpu().contiguous().numpy())
+        return torch.from_numpy(np.array(logits)).to(images.device)
+
+    hashes = " ".join(entry.sha256 for _, entry in sorted(manifest.files.items()))
+    return Teacher(str(bundle.path), answer, manifest.image_spec, manifest.labels, hashes)
+
+
+@contextmanager
+def held_out(data: str, root: Path | None = None) -> Iterator[tuple[list[str], list[str]]]:
+    """The test images of what ``distill`` was trained on, and some training images to calibrate with, as what
+    ``compress`` takes: a named data set as itself, any other (or one in another place) as class folders.
+    """
+    from vitlet.data.datasets import load_dataset
+
+    if is_named([data]) and root is None:
+        yield [data], []
+        return
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
+        test, train = load_dataset(data, "test", root), load_dataset(data, "train", root)
+        few = np.unique(np.linspace(0, train.count - 1, min(ENOUGH, train.count)).astype(int))
+        _lay_out(test, Path(scratch) / "test")
+        _lay_out(train.subset(few), Path(scratch) / "calibration")
+        yield [str(Path(scratch) / "test")], [str(Path(scratch) / "calibration")]
+
+
+def _lay_out(images: LabelledImages, folder: Path) -> None:
+    """As class folders: files as links to them, pixels as PNG files; what cannot be read is left out."""
+    from vitlet.data.labelled import LabelledFiles
+
+    for number, label in enumerate(images.labels):
+        place = folder / images.class_names[label].replace("/", " ")
+        place.mkdir(parents=True, exist_ok=True)
+        if isinstance(images, LabelledFiles):
+            path = Path(images.name(number)).absolute()
+            (place / f"{number:07d}{path.suffix}").symlink_to(path)
+            continue
+        with suppress(UnreadableImage):
+            images.read(number).save(place / f"{number:07d}.png")

@@ -55,6 +55,65 @@ def _png() -> Callable[..., bytes]:
     return png
 
 
+def python2_pickle(value: object) -> bytes:
+    """As Python 2 and its NumPy wrote it, protocol 2; CIFAR's files are such pickles."""
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value: object) -> bytes:
+    if isinstance(value, np.ndarray):
+        begun = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85" + _opcodes("b") + b"tR"
+        kind = b"cnumpy\ndtype\n(" + _opcodes(value.dtype.str[1:]) + b"K\x00K\x01tR(K\x03U\x01|NNN"
+        kind += _opcodes(-1) * 2 + b"K\x00tb"
+        shape = b"(" + b"".join(map(_opcodes, value.shape)) + b"t"
+        is_fortran = not value.flags.c_contiguous
+        flag = b"\x88" if is_fortran else b"\x89"
+        data = value.tobytes("F" if is_fortran else "C")
+        return begun + b"(K\x01" + shape + kind + flag + _opcodes(data.decode("latin1")) + b"tb"
+    match value:
+        case int():
+            return b"J" + struct.pack("<i", value)
+        case str():
+            content = value.encode("latin1")
+            return b"T" + struct.pack("<I", len(content)) + content
+        case list():
+            return b"](" + b"".join(map(_opcodes, value)) + b"e"
+        case dict():
+            return b"}(" + b"".join(_opcodes(part) for entry in value.items() for part in entry) + b"u"
+    raise TypeError(type(value))
+
+
+@pytest.fixture(name="python2_pickle")
+def _python2_pickle() -> Callable[[object], bytes]:
+    return python2_pickle
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Callable[..., Path]:
+    """Write ``rows`` images as a split of a Hugging Face data set: tmp_path/NAME/SPLIT-00000-of-00001.parquet. Row i
+    of a split is ``picture(seed=i)``, its class i modulo the number of classes; ``labels`` says otherwise.
+    """
+
+    def write(
+        split: str, rows: int, *, name: str = "parquet", labels: list[int | None] | None = None, **features: Any
+    ) -> Path:
+        from datasets import ClassLabel, Dataset, Features, disable_progress_bars
+        from datasets import Image as ImageFeature
+
+        disable_progress_bars()
+        features = {"image": ImageFeature(), "label": ClassLabel(names=["cat", "dog"])} | features
+        labels = [row % 2 for row in range(rows)] if labels is None else labels
+        images = [{"bytes": encode(picture(seed=row), "PNG"), "path": None} for row in range(rows)]
+        content = {key: images if isinstance(kind, ImageFeature) else labels for key, kind in features.items() if kind}
+        kinds = Features({key: kind for key, kind in features.items() if kind})
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        Dataset.from_dict(content, features=kinds).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+        return folder
+
+    return write
+
+
 @pytest.fixture
 def class_folders(tmp_path: Path) -> Path:
     """photos/{cat,dog}/{0,1,2}.png, one loose image and a text file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitlet.data.labels import match_labels
+from vitlet.data.labels import match_classes, match_labels
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Ankle boot")
 
@@ -107,3 +107,31 @@ def test_a_folder_of_signs_only_matches_nothing(folder: str) -> None:
 
 def test_no_folders() -> None:
     assert match_labels([], FASHION).note == ""
+
+
+def test_the_same_classes_in_the_same_order_are_the_same_classes() -> None:
+    # ImageNet's two cranes are told apart by their place.
+    match = match_classes(("crane", "heron", "crane"), ("Crane", "heron", "crane"))
+    assert match.indices == (0, 1, 2)
+    assert match.note == ""
+
+
+def test_classes_in_another_order_are_matched_by_name() -> None:
+    match = match_classes(("heron", "crane", "emu"), ("crane, bird", "heron", "kiwi"))
+    assert match.indices == (1, 0, -1)
+    assert match.note.startswith("1 of the 3 class folders could not be matched to one label of the model (emu)")
+
+
+def test_a_name_that_two_classes_share_stands_for_nothing() -> None:
+    match = match_classes(("crane", "heron", "crane"), ("crane", "heron"))
+    assert match.indices == (-1, 1, -1)
+    assert match.note == "several classes share a name (crane); their images count as unlabelled"
+    match = match_classes(("crane", "emu", "crane"), ("crane", "heron"))
+    assert match.note.count("; several classes share a name (crane)") == 1
+
+
+def test_imagenet_is_matched_to_a_model_of_imagenet() -> None:
+    from timm.data import ImageNetInfo
+
+    names = ImageNetInfo("imagenet-1k").label_descriptions()
+    assert match_classes(names, names).indices == tuple(range(1000))

@@ -6,10 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from vitlet.data.datasets import FASHION_MNIST_LABELS, LabelledPixels
-from vitlet.distill.recipe import Recipe
+from vitlet.data.fashion_mnist import FASHION_MNIST_LABELS
+from vitlet.data.labelled import LabelledPixels
+from vitlet.distill.processes import Processes
+from vitlet.distill.recipe import Augmentation, Objective, Training
+from vitlet.distill.trainer import Running, Task
 from vitlet.records import ImageSpec, VitArchitecture
+
+#: Three epochs in float32, with stochastic depth. (The learning rate is for 512 images and a batch is 16.)
+TRAINING = Training(epochs=3, batch=16, learning_rate=0.05, warmup_epochs=1, drop_path=0.2, bfloat16=False, seed=4)
+#: Images moved by a pixel, and nothing else.
+STILL = Augmentation("shifted", shift=1, random_augment="", colour_jitter=0, repeats=1, mixup=0, cutmix=0, erase=0)
 
 
 def bars(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,13 +50,20 @@ def spec() -> ImageSpec:
 
 
 @pytest.fixture
-def recipe() -> Recipe:
-    return Recipe(epochs=3, batch=16, warmup_epochs=1, shift=1, drop_path=0.2, bfloat16=False, seed=4)
+def tiny() -> VitArchitecture:
+    return VitArchitecture(8, 8, 2, width=16, depth=2, heads=2, mlp_width=32, classes=2)
 
 
 @pytest.fixture
-def tiny() -> VitArchitecture:
-    return VitArchitecture(8, 8, 2, width=16, depth=2, heads=2, mlp_width=32, classes=2)
+def task(train, test, spec) -> Task:
+    """Three short epochs on the bars, from the labels alone."""
+    return Task(train, test, spec, TRAINING, STILL, Objective("none"))
+
+
+@pytest.fixture
+def alone() -> Running:
+    """One process on the CPU that reads images itself."""
+    return Running(Processes(0, 1, torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

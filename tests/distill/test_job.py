@@ -6,31 +6,50 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from vitlet.data.datasets import FASHION_MNIST_LABELS, LabelledPixels
-from vitlet.distill.job import Run, distill, image_spec, train_student
-from vitlet.distill.recipe import Recipe
-from vitlet.distill.student import new_student, small_vit
-from vitlet.distill.teacher import Teacher, load_teacher, save_teacher, small_resnet
-from vitlet.errors import InvalidValue, ModelNotFound, NotWritable, OutputExists
-from vitlet.models.checkpoint import load_checkpoint
-from vitlet.models.vit import sine_cosine_positions
-from vitlet.records import from_json, to_json
+from vitlet import pipeline
+from vitlet.data.fashion_mnist import FASHION_MNIST_LABELS
+from vitlet.data.folder import load_folder
+from vitlet.data.labelled import LabelledPixels
+from vitlet.distill.job import Run, Settings, distill, own_spec
+from vitlet.distill.recipe import Augmentation, Objective, Recipe, Student, Teacher, Training
+from vitlet.distill.recipe_file import load_recipe
+from vitlet.errors import InvalidValue, ModelNotFound, NotWritable, OutputExists, Unsupported
+from vitlet.measure.settings import MeasureSettings
+from vitlet.models.checkpoint import load_checkpoint, save_checkpoint
+from vitlet.models.small_resnet import small_resnet
+from vitlet.records import ImageSpec, VitArchitecture, from_json, to_json
 
 DATA = "torchvision:FashionMNIST"
-ONE = Recipe(epochs=1, batch=24)
+ONE = Training(epochs=1, batch=24, warmup_epochs=0, bfloat16=False)
+STILL = Augmentation("shifted", shift=1, random_augment="", colour_jitter=0, repeats=1, mixup=0, cutmix=0, erase=0)
+RECIPE = Recipe(
+    Student(width=32, depth=2, heads=2),
+    Teacher("small-resnet", training=ONE, augmentation=STILL),
+    Objective("hard"),
+    ONE,
+    STILL,
+)
+PLAIN = replace(RECIPE, objective=Objective("none"))
+SPEC = ImageSpec(28, 28, (28, 28), "bilinear", (0.2,) * 3, (0.3,) * 3)
 
 
 @pytest.fixture
 def settings(fashion_root):
     threads = 2 if torch.get_num_threads() == 1 else 1  # another number than before, to see it restored
-    return {"recipe": ONE, "teacher_recipe": ONE, "data_root": fashion_root, "threads": threads}
+    return Settings(data_root=fashion_root, threads=threads, device="cpu")
+
+
+def resnet(path, labels=FASHION_MNIST_LABELS, seed=0):
+    save_checkpoint(small_resnet(SPEC, labels, seed=seed), path)
+    return replace(RECIPE, teacher=Teacher(str(path)))
 
 
 def test_teacher_and_student_end_to_end(tmp_path, settings):
     out = tmp_path / "student.safetensors"
     seen, before = [], torch.get_num_threads()
-    done = distill(DATA, out, progress=seen.append, **settings)
+    done = distill(DATA, out, RECIPE, settings, progress=seen.append)
     assert torch.get_num_threads() == before
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["student.safetensors"]
     read = load_checkpoint(out)
@@ -40,146 +59,211 @@ def test_teacher_and_student_end_to_end(tmp_path, settings):
     assert read.labels == done.classifier.labels == FASHION_MNIST_LABELS
     assert read.image_spec == done.classifier.image_spec
     assert read.architecture == done.classifier.architecture
+    assert isinstance(read.architecture, VitArchitecture)
     assert read.architecture.distillation_token
     assert done.student.accuracy.distillation_head is not None
     assert done.student.parameters == sum(p.numel() for p in read.module.parameters())
     assert (done.student.train_images, done.student.test_images) == (48, 30)
-    assert done.student.threads == settings["threads"]
+    assert (done.student.threads, done.student.device, done.student.processes) == (settings.threads, "cpu", 1)
     assert done.teacher is not None
     assert done.teacher.accuracy.class_head is None
+    assert done.taught_by == "small-resnet"
     assert {at.stage for at in seen} == {"teacher", "student"}
-    kept = load_teacher(tmp_path / "student.training" / "teacher.safetensors")
-    assert kept.parameters == done.teacher.parameters
+    kept = load_checkpoint(tmp_path / "student.training" / "teacher.safetensors")  # a classifier like any other
+    assert (kept.labels, kept.image_spec) == (FASHION_MNIST_LABELS, read.image_spec)
     assert from_json(json.loads(json.dumps(to_json(done.student))), Run) == done.student
+    # The recipe lies beside the state, and running it again does the same.
+    assert load_recipe(str(tmp_path / "student.training" / "recipe.toml")) == RECIPE
 
 
 def test_resumed_after_its_end_trains_nothing_more(tmp_path, settings):
     out = tmp_path / "student.safetensors"
-    first = distill(DATA, out, **settings)
+    again = replace(settings, resume=True)
+    first = distill(DATA, out, RECIPE, settings)
+    whole = load_checkpoint(out).module.state_dict()
     out.unlink()
     with pytest.raises(OutputExists, match="--resume"):
-        distill(DATA, out, **settings)
-    again = distill(DATA, out, resume=True, **settings)
-    assert again.student.epochs == first.student.epochs
-    assert again.student.accuracy == first.student.accuracy
+        distill(DATA, out, RECIPE, settings)
+    second = distill(DATA, out, RECIPE, again)
+    assert second.student == first.student
+    again_read = load_checkpoint(out).module.state_dict()
+    assert all(torch.equal(value, again_read[name]) for name, value in whole.items())
     with pytest.raises(OutputExists, match="already exists"):
-        distill(DATA, out, resume=True, **settings)
+        distill(DATA, out, RECIPE, again)
     out.unlink()
-    with pytest.raises(InvalidValue, match="begun with another recipe"):
-        distill(DATA, out, resume=True, **settings | {"recipe": replace(ONE, seed=1)})
+    with pytest.raises(InvalidValue, match="begun with another training settings"):
+        distill(DATA, out, replace(RECIPE, training=replace(ONE, weight_decay=0.1)), again)
 
 
 def test_goes_on_from_a_student(tmp_path, settings):
-    first = distill(DATA, tmp_path / "first.safetensors", **settings)
-    teacher = tmp_path / "first.training" / "teacher.safetensors"
-    still = replace(ONE, learning_rate=1e-9, final_learning_rate=0.0)  # so small that no weight moves
-    more = distill(
-        DATA, tmp_path / "more.safetensors", teacher=teacher, start=first.path, **settings | {"recipe": still}
-    )
+    first = distill(DATA, tmp_path / "first.safetensors", PLAIN, settings)
+    still = replace(ONE, learning_rate=1e-9, final_learning_rate=0, warmup_learning_rate=0)  # no weight moves
+    recipe = replace(PLAIN, student=Student(start=str(first.path)), training=still)
+    more = distill(DATA, tmp_path / "more.safetensors", recipe, settings)
     old, new = first.classifier.module.state_dict(), more.classifier.module.state_dict()
     assert all(torch.allclose(old[name], new[name], rtol=0, atol=1e-6) for name in old)
-    other = distill(DATA, tmp_path / "plain.safetensors", objective="none", **settings)
-    with pytest.raises(InvalidValue, match="no student of this kind"):
-        distill(DATA, tmp_path / "x.safetensors", teacher=teacher, start=other.path, **settings)
-    with pytest.raises(ModelNotFound, match=r"nowhere\.safetensors"):
-        distill(DATA, tmp_path / "y.safetensors", start=tmp_path / "nowhere.safetensors", **settings)
+    again = replace(settings, work=tmp_path / "more.training", resume=True)
+    with pytest.raises(InvalidValue, match="begun with another start"):
+        distill(DATA, tmp_path / "x.safetensors", replace(recipe, student=PLAIN.student), again)
 
 
-def test_a_training_resumes_only_from_the_weights_it_began_with(tmp_path, settings):
-    first = distill(DATA, tmp_path / "first.safetensors", objective="none", **settings)
-    again = {"objective": "none", "work": tmp_path / "work"}
-    distill(DATA, tmp_path / "a.safetensors", start=first.path, **again, **settings)
-    with pytest.raises(InvalidValue, match="begun with another"):
-        distill(DATA, tmp_path / "b.safetensors", resume=True, **again, **settings)
+def test_fine_tuning_at_a_higher_resolution(tmp_path, settings):
+    first = distill(DATA, tmp_path / "first.safetensors", PLAIN, settings)
+    recipe = replace(PLAIN, student=Student(start=str(first.path), image_size=36))
+    more = distill(DATA, tmp_path / "more.safetensors", recipe, settings)
+    read = load_checkpoint(more.path)
+    assert (read.architecture.image_height, read.image_spec.height) == (36, 36)
+    assert read.module.position.shape == (1, 81, 32)
 
 
 def test_without_a_teacher_there_is_no_distillation_token(tmp_path, settings):
-    done = distill(DATA, tmp_path / "student.safetensors", objective="none", dtype="float16", **settings)
-    assert done.teacher is None
-    assert done.path.stat().st_size < 2.2 * done.student.parameters  # two bytes each, and the metadata
+    done = distill(DATA, tmp_path / "student.safetensors", PLAIN, replace(settings, dtype="float16"))
+    assert (done.teacher, done.taught_by) == (None, "")
+    assert done.path.stat().st_size < 2.5 * done.student.parameters  # two bytes each, and the metadata
     assert not load_checkpoint(done.path).architecture.distillation_token
     assert done.student.accuracy.distillation_head is None
 
 
+@pytest.mark.parametrize("head", ["class", "distillation"])
+def test_one_head_at_inference(tmp_path, settings, head):
+    recipe = replace(resnet(tmp_path / "t.safetensors"), objective=Objective("soft", head=head))
+    done = distill(DATA, tmp_path / "student.safetensors", recipe, settings)
+    read = load_checkpoint(done.path)
+    assert isinstance(read.architecture, VitArchitecture)
+    assert not read.architecture.distillation_token
+    images = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(1))
+    whole = distill(DATA, tmp_path / "both.safetensors", replace(recipe, objective=Objective("soft")), settings)
+    by_class, by_teacher = whole.classifier.module.both_heads(images)
+    expected = by_class if head == "class" else by_teacher
+    torch.testing.assert_close(read.module(images), expected, rtol=0, atol=1e-6)
+
+
 def test_takes_a_teacher_that_was_trained_before(tmp_path, settings):
-    path = tmp_path / "teacher.safetensors"
-    save_teacher(Teacher(small_resnet(10), FASHION_MNIST_LABELS), path)
-    done = distill(DATA, tmp_path / "student.safetensors", teacher=path, **settings)
+    recipe = resnet(tmp_path / "teacher.safetensors")
+    out = tmp_path / "student.safetensors"
+    done = distill(DATA, out, recipe, settings)
     assert done.teacher is None
-    assert done.classifier.architecture.distillation_token
+    assert done.taught_by == str(tmp_path / "teacher.safetensors")
     assert not (tmp_path / "student.training" / "teacher").exists()
-
-
-def test_a_training_resumes_only_with_the_teacher_it_began_with(tmp_path, settings):
-    path, out = tmp_path / "teacher.safetensors", tmp_path / "student.safetensors"
-    save_teacher(Teacher(small_resnet(10), FASHION_MNIST_LABELS), path)
-    distill(DATA, out, teacher=path, **settings)
     out.unlink()
-    save_teacher(Teacher(small_resnet(10, seed=9), FASHION_MNIST_LABELS), path)
+    resnet(tmp_path / "teacher.safetensors", seed=9)
     with pytest.raises(InvalidValue, match="begun with another teacher;"):
-        distill(DATA, out, teacher=path, resume=True, **settings)
+        distill(DATA, out, recipe, replace(settings, resume=True))
 
 
-def test_teacher_of_other_classes_is_refused(tmp_path, settings):
-    path = tmp_path / "teacher.safetensors"
-    save_teacher(Teacher(small_resnet(2), ("cat", "dog")), path)
-    with pytest.raises(InvalidValue, match="the teacher knows cat, dog, but"):
-        distill(DATA, tmp_path / "student.safetensors", teacher=path, **settings)
+def test_a_students_checkpoint_can_teach(tmp_path, settings):
+    first = distill(DATA, tmp_path / "first.safetensors", PLAIN, settings)
+    done = distill(DATA, tmp_path / "second.safetensors", replace(RECIPE, teacher=Teacher(str(first.path))), settings)
+    assert done.taught_by == str(first.path)
+
+
+def test_stored_decisions_serve_another_student_and_no_other_teacher(tmp_path, settings):
+    recipe = resnet(tmp_path / "t.safetensors")
+    settings = replace(settings, decisions=tmp_path / "decisions")
+    first = distill(DATA, tmp_path / "a.safetensors", recipe, settings)
+    (stored,) = (tmp_path / "decisions").iterdir()
+    written = stored.stat().st_mtime_ns
+    wider = replace(recipe, student=replace(recipe.student, width=64), objective=Objective("soft"))
+    distill(DATA, tmp_path / "b.safetensors", wider, settings)
+    assert stored.stat().st_mtime_ns == written
+    same = distill(DATA, tmp_path / "c.safetensors", recipe, settings)
+    assert same.student.epochs[0].loss == first.student.epochs[0].loss
+    resnet(tmp_path / "t.safetensors", seed=9)
+    with pytest.raises(InvalidValue, match="stored for another teacher; name another folder"):
+        distill(DATA, tmp_path / "d.safetensors", recipe, settings)
+    with pytest.raises(InvalidValue, match="no teacher whose decisions could be stored"):
+        distill(DATA, tmp_path / "e.safetensors", PLAIN, settings)
+
+
+def test_a_folder_of_pictures_of_any_size(tmp_path, settings):
+    random = np.random.default_rng(0)
+    for name, shade in (("dark", 40), ("light", 200)):
+        for part, count in (("train", 6), ("val", 3)):
+            folder = tmp_path / "pictures" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(shade - 30, shade + 30, (20 + number, 40, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "pictures" / "train" / "dark" / "0.png").write_bytes(b"broken")
+    (tmp_path / "pictures" / "val" / "dark" / "0.png").write_bytes(b"broken")
+    recipe = replace(PLAIN, student=replace(PLAIN.student, image_size=32, patch=8), training=replace(ONE, batch=4))
+    recipe = replace(recipe, augmentation=Augmentation(repeats=1, random_augment="rand-m9-mstd0.5-inc1"))
+    done = distill(str(tmp_path / "pictures"), tmp_path / "out.safetensors", recipe, replace(settings, data_root=None))
+    assert done.classifier.labels == ("dark", "light")
+    assert (done.classifier.image_spec.height, done.classifier.image_spec.mean[0]) == (32, 0.485)
+    assert done.student.epochs[-1].unreadable == 1
+    assert (done.student.train_images, done.student.test_images) == (12, 6)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"dtype": "int8"}, InvalidValue, "dtype is 'int8'"),
-        ({"objective": "soft"}, InvalidValue, "objective is 'soft'"),
-        ({"objective": "none", "teacher": "t.safetensors"}, InvalidValue, "leave out --teacher t.safetensors"),
         ({"teacher": "missing.safetensors"}, ModelNotFound, r"missing\.safetensors"),
-        ({"start": "missing.safetensors"}, ModelNotFound, r"missing\.safetensors to start from"),
+        ({"start": "missing.safetensors"}, ModelNotFound, r"missing\.safetensors"),
+        ({"model": "timm:resnet18"}, InvalidValue, "no plain ViT, so it cannot be a student"),
         ({"threads": 0}, InvalidValue, "threads is 0"),
         ({"data": "imagenet"}, InvalidValue, "'imagenet'"),
         ({"out": "student.pth"}, InvalidValue, r"student\.pth.*\.safetensors"),
         ({"out": "file/student.safetensors"}, NotWritable, "cannot be written"),
+        ({"device": "cuda"}, Unsupported, "there is no CUDA device here"),
+        ({"shard": True}, InvalidValue, "one process, so nothing to shard"),
     ],
 )
-def test_mistakes_are_refused_before_any_training(tmp_path, settings, change, error, message):
+def test_mistakes_are_refused_before_any_training(tmp_path, settings, change, error, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "file").write_text("in the way")
-    arguments = {"data": DATA, "out": "student.safetensors", **settings, **change}
-    data, out = arguments.pop("data"), tmp_path / arguments.pop("out")
-    for name in change.keys() & {"teacher", "start"}:
-        arguments[name] = tmp_path / change[name]
-        message = message.replace("--teacher ", f"--teacher {tmp_path}/")
+    data, out = change.pop("data", DATA), tmp_path / change.pop("out", "student.safetensors")
+    recipe = PLAIN
+    if "teacher" in change:
+        recipe = replace(RECIPE, teacher=Teacher(str(tmp_path / change.pop("teacher"))))
+    if "start" in change:
+        recipe = replace(PLAIN, student=Student(start=str(tmp_path / change.pop("start"))))
+    if "model" in change:
+        recipe = replace(PLAIN, student=Student(model=change.pop("model")))
     before = torch.get_num_threads()
     with pytest.raises(error, match=message):
-        distill(data, out, **arguments)
+        distill(data, out, recipe, replace(settings, **change))
     assert torch.get_num_threads() == before
     assert not list(tmp_path.rglob("training.pt"))
     assert not list(tmp_path.rglob("*.probe"))
 
 
-def test_distillation_token_and_teacher_go_together(train, test, recipe, tmp_path):
-    architecture = small_vit(train, distillation_token=True)
-    with pytest.raises(InvalidValue, match="exactly if it has a teacher"):
-        train_student("bars", train, test, recipe, tmp_path, architecture=architecture)
+def test_teacher_of_other_classes_is_refused(tmp_path, settings):
+    recipe = resnet(tmp_path / "teacher.safetensors", ("cat", "dog"))
+    with pytest.raises(InvalidValue, match=r"2 classes, as cat, dog\) does not know the data's classes T-shirt"):
+        distill(DATA, tmp_path / "student.safetensors", recipe, settings)
 
 
-def test_image_spec_of_gray_and_colour_images():
+def test_the_student_flows_into_compress(tmp_path, settings):
+    done = distill(DATA, tmp_path / "student.safetensors", PLAIN, settings)
+    quick = {"engine_names": ["torch"], "precision_names": ["fp32"], "settings": MeasureSettings(1, 1, quick=True)}
+    compressed = pipeline.compress_student(
+        done, DATA, tmp_path / "student.vitlet", settings.data_root, max_drop=1.0, **quick
+    )
+    (row,) = compressed.bench.measurements
+    assert row.top1 == pytest.approx(done.student.accuracy.top1)
+    assert (compressed.bundle.path / "manifest.json").is_file()
+
+
+def test_settings_are_checked():
+    with pytest.raises(InvalidValue, match="dtype is 'int8'"):
+        Settings(dtype="int8")
+    with pytest.raises(InvalidValue, match="workers is -1"):
+        Settings(workers=-1)
+
+
+def test_image_spec_of_gray_and_colour_images_and_of_files(tmp_path):
     random = np.random.default_rng(0)
     gray = LabelledPixels(random.integers(0, 256, (5, 6, 8), dtype=np.uint8), np.zeros(5, np.int64), ("a",))
-    spec = image_spec(gray)
+    spec = own_spec(gray)
     assert (spec.height, spec.width, spec.resize, spec.interpolation) == (6, 8, (6, 8), "bilinear")
     assert spec.mean == pytest.approx((gray.pixels.mean() / 255,) * 3, abs=5e-5)
     assert spec.std == pytest.approx((gray.pixels.std() / 255,) * 3, abs=5e-5)
     colour = LabelledPixels(random.integers(0, 256, (5, 6, 8, 3), dtype=np.uint8), np.zeros(5, np.int64), ("a",))
-    assert image_spec(colour).mean == pytest.approx(colour.pixels.mean(axis=(0, 1, 2)) / 255, abs=5e-5)
-    assert image_spec(colour).std == pytest.approx(colour.pixels.std(axis=(0, 1, 2)) / 255, abs=5e-5)
-
-
-def test_new_student_is_seeded_and_starts_as_it_says(train, tiny):
-    before = torch.get_rng_state()
-    first, same, other = (new_student(tiny, seed=seed, drop_path=0.1).state_dict() for seed in (1, 1, 2))
-    assert torch.equal(before, torch.get_rng_state())
-    assert all(torch.equal(value, same[name]) for name, value in first.items())
-    assert not torch.equal(first["blocks.0.mlp.up.weight"], other["blocks.0.mlp.up.weight"])
-    torch.testing.assert_close(first["position"], sine_cosine_positions(4, 4, 16))
-    assert first["blocks.1.mlp.up.weight"].abs().max() <= (6 / (16 + 32)) ** 0.5
-    assert first["blocks.1.mlp.up.weight"].std().item() == pytest.approx((2 / (16 + 32)) ** 0.5, rel=0.1)
+    assert own_spec(colour).mean == pytest.approx(colour.pixels.mean(axis=(0, 1, 2)) / 255, abs=5e-5)
+    assert own_spec(colour).std == pytest.approx(colour.pixels.std(axis=(0, 1, 2)) / 255, abs=5e-5)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.new("RGB", (9, 9)).save(tmp_path / name / f"{number}.png")
+    assert own_spec(load_folder(tmp_path, "train")) == ImageSpec(224, 224, 256)

@@ -34,10 +34,13 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
     assert 2 <= len(state_in(tmp_path / "killed")["epochs"]) < 6
     for name in ("killed", "whole"):
         subprocess.run([sys.executable, RUN, str(tmp_path / name)], check=True, capture_output=True)
-    resumed, whole = state_in(tmp_path / "killed")["module"], state_in(tmp_path / "whole")["module"]
-    assert resumed.keys() == whole.keys()
-    for name, value in whole.items():
-        assert torch.equal(resumed[name], value), name
+    resumed, whole = state_in(tmp_path / "killed"), state_in(tmp_path / "whole")
+    for part in ("module", "average"):
+        assert resumed[part].keys() == whole[part].keys()
+        for name, value in whole[part].items():
+            assert torch.equal(resumed[part][name], value), name
+    losses = [[epoch["loss"] for epoch in state["epochs"]] for state in (resumed, whole)]
+    assert losses[0] == losses[1]
 
 
 def test_stopped_by_the_user_says_how_to_go_on(tmp_path):
@@ -45,4 +48,4 @@ def test_stopped_by_the_user_says_how_to_go_on(tmp_path):
     assert code != 0
     assert re.search(r"KeyboardInterrupt: stopped in epoch [3-6] of 6; the last finished epoch is in", errors)
     assert "--resume" in errors
-    assert [p.name for p in tmp_path.iterdir()] == ["training.pt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["decisions", "training.pt"]

@@ -4,88 +4,183 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vitlet.cli import options
 
+if TYPE_CHECKING:
+    from vitlet.distill.job import DistillResult
+
+Changed = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any setting of the recipe, as training.epochs=50."),
+]
+
 
 def distill(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The student, a .safetensors file.")],
     data: Annotated[
-        str, typer.Option("--data", "-d", metavar="NAME", help="A data set by name.")
-    ] = "torchvision:FashionMNIST",
-    objective: Annotated[
-        Literal["hard", "none"],
-        typer.Option(help="'hard': half from the label, half from the teacher's decision; 'none': no teacher."),
-    ] = "hard",
+        str | None,
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DATA",
+            help="A folder of class folders, torchvision:NAME (FashionMNIST, CIFAR10, CIFAR100, OxfordIIITPet, "
+            "Flowers102, ImageNet) or hf:OWNER/NAME.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="The student, a .safetensors file.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME", help="quick, deit, deit-384, bundled, or a .toml file.")
+    ] = "quick",
+    changed: Changed = None,
+    print_recipe: Annotated[
+        bool, typer.Option("--print-recipe", help="Print the whole recipe, to be edited and rerun, and stop.")
+    ] = False,
+    student: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The architecture that learns (default: the recipe's).")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Begin with this model's weights (default: the recipe's).")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels; positions are interpolated (default: the recipe's).")
+    ] = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A teacher trained before (default: a small ResNet is trained first)."),
+        str | None,
+        typer.Option(metavar="MODEL", help="Any classifier or bundle, or small-resnet to train one first."),
+    ] = None,
+    objective: Annotated[
+        Literal["none", "soft", "hard"] | None,
+        typer.Option(help="Learn from labels alone, the teacher's probabilities, or its decisions."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the student (default: the recipe's).")] = None,
-    teacher_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs of the teacher, likewise.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The student's highest, likewise.")] = None,
-    warmup_epochs: Annotated[float | None, typer.Option(help="Epochs of rising learning rate, likewise.")] = None,
-    start: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Go on from this student's weights (default: random weights)."),
-    ] = None,
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the weights in --out.")] = "float32",
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and augmentation.")] = 0,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images of one step over all processes, likewise.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of weights, order and variations, likewise.")] = None,
     work: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keeps the state after each epoch (default: beside --out).")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that is in --work.")] = False,
-    threads: options.Threads = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Store the teacher's answers there, and use those that are."),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves to --work/tensorboard.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: FSDP instead of DDP.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that read images (default: one a core, but one).")
+    ] = None,
+    threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads of PyTorch.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where a named data set lies, or is downloaded to.")
+    ] = None,
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the weights in --out.")] = "float32",
+    then: Annotated[
+        Literal["compress"] | None, typer.Option(help="compress: also write a bundle, beside --out as .vitlet.")
+    ] = None,
     json: options.Json = None,
 ) -> None:
-    """Train a small ViT in the DeiT way: hard-label distillation through a distillation token."""
-    from dataclasses import replace
+    """Train a small ViT that learns from a large teacher, in the way of DeiT.
 
+    The recipe says all that shapes the result; print it with --print-recipe. On several devices or machines:
+    torchrun --nproc-per-node 8 -m vitlet distill ...
+    """
+    from vitlet import pipeline
+    from vitlet.cli.document import check_json_path
+    from vitlet.cli.live import live_progress
+    from vitlet.distill.recipe_file import load_recipe, recipe_text
+    from vitlet.errors import InvalidValue
+
+    shortcuts: dict[str, Any] = {
+        "student.model": student,
+        "student.start": start,
+        "student.image_size": image_size,
+        "teacher.model": teacher,
+        "objective.kind": objective,
+        "training.epochs": epochs,
+        "training.batch": batch,
+        "training.seed": seed,
+        "teacher.training.seed": seed,
+    }
+    written = [f"{key}={_toml(value)}" for key, value in shortcuts.items() if value is not None]
+    chosen = load_recipe(recipe, [*written, *(changed or [])])
+    if print_recipe:
+        typer.echo(recipe_text(chosen), nl=False)
+        return
+    if data is None or out is None:
+        raise InvalidValue("name the images with --data and the student's file with --out")
+    check_json_path(json)
+    from vitlet.distill.job import Settings
+    from vitlet.measure.cores import available_cores
+
+    bundle = out.with_suffix(".vitlet")
+    if then == "compress":
+        from vitlet.bundle.write import check_writable
+
+        check_writable(bundle, overwrite=False)
+    settings = Settings(
+        work=work,
+        resume=resume,
+        device=device,
+        shard=shard,
+        threads=threads,
+        workers=max(0, available_cores() - 1) if workers is None else workers,
+        decisions=decisions,
+        tensorboard=tensorboard,
+        data_root=data_root,
+        dtype=dtype,
+    )
+    with live_progress() as progress:
+        done = pipeline.distill(data, out, recipe=chosen, settings=settings, progress=progress)
+    if not _is_first():
+        return
+    _show(done, json)
+    if then == "compress":
+        from vitlet.cli.compress import show, typed
+
+        with live_progress() as progress:
+            compressed = pipeline.compress_student(done, data, bundle, data_root, command=typed(), progress=progress)
+        show(compressed, None, "compress")
+
+
+def _show(done: DistillResult, json: str | None) -> None:
+    """Print what came of it, and write the JSON document."""
     from rich.console import Console
 
-    from vitlet import pipeline
-    from vitlet.cli.document import check_json_path, write_json
-    from vitlet.cli.live import live_progress
-    from vitlet.distill.recipe import STUDENT, TEACHER
-    from vitlet.measure.environment import default_threads, environment
+    from vitlet.cli.document import write_json
+    from vitlet.measure.environment import environment
     from vitlet.records import to_json
 
-    check_json_path(json)
-    recipe = replace(
-        STUDENT,
-        seed=seed,
-        epochs=epochs or STUDENT.epochs,
-        learning_rate=STUDENT.learning_rate if learning_rate is None else learning_rate,
-        warmup_epochs=STUDENT.warmup_epochs if warmup_epochs is None else warmup_epochs,
-    )
-    teacher_recipe = replace(TEACHER, seed=seed, epochs=teacher_epochs or TEACHER.epochs)
-    with live_progress() as progress:
-        done = pipeline.distill(
-            data,
-            out,
-            objective=objective,
-            teacher=teacher,
-            start=start,
-            recipe=recipe,
-            teacher_recipe=teacher_recipe,
-            work=work,
-            dtype=dtype,
-            resume=resume,
-            threads=threads,
-            progress=progress,
-        )
     console = Console(stderr=json == "-", highlight=False)
     rows = []
     for role, run in (("teacher", done.teacher), ("student", done.student)):
         if run is not None:
+            unreadable = run.epochs[-1].unreadable
             console.print(
                 f"{role}: {run.model}, {run.parameters / 1e6:.2f} M parameters, {len(run.epochs)} epochs, "
-                f"top-1 {100 * run.accuracy.top1:.2f} % of {run.test_images} test images",
+                f"top-1 {100 * run.accuracy.top1:.2f} % of {run.test_images} test images"
+                + (f"; {unreadable} images cannot be read and were left out" if unreadable else ""),
                 markup=False,
             )
             rows.append({"role": role, "status": "ok", **to_json(run)})
-    console.print(f"Wrote {out}; try: vitlet compress {shlex.quote(str(out))} --data FOLDER --out FOLDER", markup=False)
-    write_json(json, "distill", environment(threads or default_threads()), rows, model=str(out))
+    console.print(
+        f"Wrote {done.path}; try: vitlet compress {shlex.quote(str(done.path))} --data FOLDER --out FOLDER",
+        markup=False,
+    )
+    recipe = to_json(done.recipe)
+    write_json(json, "distill", environment(done.student.threads), rows, model=str(done.path), recipe=recipe)
+
+
+def _toml(value: str | int) -> str:
+    return str(value) if isinstance(value, int) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _is_first() -> bool:
+    """Whether this is the process that reports, of those that torchrun started."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"

@@ -5,6 +5,7 @@ Both go to standard error, so that standard output holds results only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A stage of at most so many steps gets a line for each of them in a log.
 MOST_LINES = 40
+#: In a log, a stage of more steps gets a line at least so often.
+SECONDS_BETWEEN_LINES = 60.0
 #: What each stage of the pipeline is called to a person.
 STAGES = {
     "load": "Loading the model",
@@ -66,14 +69,16 @@ def live_progress() -> Iterator[ProgressCallback]:
 
 def _lines(console: Console) -> ProgressCallback:
     said: tuple[str, int, int] | None = None
+    silent_since = 0.0
 
     def show(step: Progress) -> None:
-        nonlocal said
+        nonlocal said, silent_since
         # A log wants a line for each variant that is measured, not one for each of a thousand images.
         few = step.total <= MOST_LINES
         here = (step.stage, step.done if few else 0, step.total if few else 0)
-        if here != said:
-            said = here
+        long_silent = not few and time.monotonic() - silent_since >= SECONDS_BETWEEN_LINES
+        if here != said or step.milestone or long_silent:
+            said, silent_since = here, time.monotonic()
             count = f" ({step.done + 1} of {step.total})" if few and 0 <= step.done < step.total else ""
             title = STAGES.get(step.stage, step.stage.capitalize())
             console.print(f"{title} {step.detail}".strip() + count, markup=False, highlight=False)

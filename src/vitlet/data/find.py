@@ -127,6 +127,15 @@ def find_images(
     return tuple(found)
 
 
+def path_at(text: str) -> Path | None:
+    """The path that a user typed (``~`` is their home) if something is there, ``None`` if not or if it is no path."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long a name, a zero byte, no such home
+        return None
+
+
 def _standard_input(stdin: BinaryIO | None) -> StreamSource:
     if stdin is None and sys.stdin is None:
         raise NoImages("'-' reads an image from standard input, which is closed; pipe a file into it")
@@ -142,7 +151,7 @@ def _on_disk(argument: str) -> list[FileSource]:
     try:
         path = Path(argument).expanduser()
         if path.is_dir():
-            found = list(_in_folder(path, path, set()))
+            found = list(images_below(path, path, set()))
             if not found:
                 raise NoImages(f"{argument}: there are no images in this folder (files such as .jpg or .png)")
             return found
@@ -161,23 +170,48 @@ def _has_magic(text: str) -> bool:
     return any(character in text for character in "*?[")
 
 
-def _in_folder(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[FileSource]:
-    """The images in ``folder`` and below, sorted; ``seen`` holds the folders that were entered."""
+def images_below(folder: Path, root: Path, seen: set[tuple[int, int]]) -> Iterator[FileSource]:
+    """The images in ``folder`` and below, sorted; each is labelled by the folder it lies in, those directly in
+    ``root`` are not. ``seen`` holds the folders that were entered, so that links are followed once.
+
+    Raises:
+        UnreadableImage: a folder cannot be listed.
+    """
     try:
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as listing:
-            entries = sorted((entry.name, _is_folder(entry)) for entry in listing if not entry.name.startswith("."))
     except OSError as error:
-        raise UnreadableImage(f"{folder}: this folder cannot be listed: {error.strerror}") from error
+        raise _not_listed(folder, error) from error
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
     label_name = None if folder == root else folder.name
-    for name, is_folder in entries:
+    for name, is_folder in _listing(folder):
         if is_folder:
-            yield from _in_folder(folder / name, root, seen)
+            yield from images_below(folder / name, root, seen)
         elif Path(name).suffix.lower() in IMAGE_SUFFIXES:
             yield FileSource(folder / name, label_name)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of the sub-folders, sorted, without the hidden ones.
+
+    Raises:
+        UnreadableImage: the folder cannot be listed.
+    """
+    return [name for name, is_folder in _listing(folder) if is_folder]
+
+
+def _listing(folder: Path) -> list[tuple[str, bool]]:
+    """What is in a folder and not hidden, sorted; each with whether it is a folder (or a link to one)."""
+    try:
+        with os.scandir(folder) as listing:
+            return sorted((entry.name, _is_folder(entry)) for entry in listing if not entry.name.startswith("."))
+    except OSError as error:
+        raise _not_listed(folder, error) from error
+
+
+def _not_listed(folder: Path, error: OSError) -> UnreadableImage:
+    return UnreadableImage(f"{folder}: this folder cannot be listed: {error.strerror}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -203,7 +237,7 @@ def _fitting(argument: str, pattern: Path) -> list[FileSource]:
         if any(part.startswith(".") and part != ".." for part in path.relative_to(root).parts):
             continue
         if path.is_dir():
-            found.update((source.path, source) for source in _in_folder(path, root, seen))
+            found.update((source.path, source) for source in images_below(path, root, seen))
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             found[path] = FileSource(path, None if path.parent == root else path.parent.name)
     if not found:

@@ -1,8 +1,9 @@
-"""Which class of a model a folder's name stands for."""
+"""Which class of a model the name of a folder, or of a data set's class, stands for."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,31 @@ def match_labels(names: Iterable[str], labels: Sequence[str]) -> LabelMatch:
         )
         note = f"{note}; {unmatched}" if note else unmatched
     return LabelMatch(indices, note)
+
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """``indices`` has the model's class for each class of a data set, -1 where it could not be matched; ``note`` as in
+    ``LabelMatch``.
+    """
+
+    indices: tuple[int, ...]
+    note: str = ""
+
+
+def match_classes(class_names: Sequence[str], labels: Sequence[str]) -> ClassMatch:
+    """Match the classes of a data set, in their order, to ``labels``, the model's own.
+
+    If these are the same names in the same order, so are the classes, even where two are called alike. Otherwise each
+    name is matched as ``match_labels`` says, but one that two classes of the data set share matches none.
+    """
+    if [_key(name) for name in class_names] == [_key(label) for label in labels]:
+        return ClassMatch(tuple(range(len(labels))))
+    match = match_labels(class_names, labels)
+    shared = sorted(name for name, times in Counter(class_names).items() if times > 1 and name in match.indices)
+    found = tuple(-1 if name in shared else match.indices.get(name, -1) for name in class_names)
+    doubt = f"several classes share a name ({_listed(shared)}); their images count as unlabelled" if shared else ""
+    return ClassMatch(found, "; ".join(filter(None, (match.note, doubt))))
 
 
 def _key(name: str) -> str:

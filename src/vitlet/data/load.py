@@ -74,7 +74,7 @@ def load_images(
             names.append(source.name)
             found.append(-1 if source.label_name is None else match.indices.get(source.label_name, -1))
         if not names:
-            raise NoImages(_nothing_readable(skipped))
+            raise NoImages(nothing_readable(skipped))
         progress(Progress("images", "", writer.count, writer.count))
     return ImageSet(
         pixels_path=directory / "pixels.npy",
@@ -104,7 +104,8 @@ def evenly(sources: Sequence[ImageSource], seed: int) -> tuple[ImageSource, ...]
     return tuple(folder[turn] for turn in range(longest) for folder in folders if turn < len(folder))
 
 
-def _nothing_readable(skipped: Sequence[Skipped]) -> str:
+def nothing_readable(skipped: Sequence[Skipped]) -> str:
+    """The sentence for the case that each image was skipped."""
     shown = "; ".join(f"{entry.name}: {entry.reason}" for entry in skipped[:3])
     more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
     if len(skipped) == 1:

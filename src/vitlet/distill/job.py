@@ -1,218 +1,274 @@
-"""The whole of ``vitlet distill``: data in, teacher trained or read, student trained, checkpoint out."""
+"""The whole of ``vitlet distill``: data in, teacher trained or loaded, student trained, checkpoint out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import nn
 
-from vitlet.data.datasets import LabelledPixels, load_dataset
-from vitlet.distill.objective import learn_from_teacher, learn_labels
-from vitlet.distill.recipe import STUDENT, TEACHER, Recipe
+from vitlet.data.datasets import load_dataset
+from vitlet.data.labelled import LabelledImages, LabelledPixels
+from vitlet.distill.decisions import DecisionStore, digest
+from vitlet.distill.evaluation import evaluate
+from vitlet.distill.events import Events
+from vitlet.distill.heads import Heads, with_head
+from vitlet.distill.processes import DeviceChoice, Processes, all_processes
+from vitlet.distill.recipe import SMALL_RESNET, Objective, Recipe
+from vitlet.distill.recipe_file import recipe_text
 from vitlet.distill.state import Accuracy, Epoch, StateFile
-from vitlet.distill.student import new_student, small_vit
-from vitlet.distill.teacher import SMALL_RESNET, Teacher, load_teacher, save_teacher, small_resnet
-from vitlet.distill.trainer import evaluate, fit
-from vitlet.errors import InvalidValue, ModelNotFound, NotWritable, OutputExists
-from vitlet.models.checkpoint import load_checkpoint, save_checkpoint
-from vitlet.models.vit import build_vit
+from vitlet.distill.student import make_student, trainable
+from vitlet.distill.teacher import Teacher, load_teacher, of_classifier
+from vitlet.distill.trainer import Running, Task, fit, torch_threads
+from vitlet.errors import InvalidValue, NotWritable, OutputExists, TrainingFailed
+from vitlet.models.checkpoint import save_checkpoint
+from vitlet.models.small_resnet import small_resnet
+from vitlet.models.vit import VisionTransformer
 from vitlet.records import Classifier, ImageSpec, ProgressCallback, VitArchitecture, no_progress, to_json
-
-ObjectiveName: TypeAlias = Literal["hard", "none"]
+from vitlet.whole_file import write_whole
 
 
 @dataclass(frozen=True)
 class Run:
     """What one training run was and what came of it. ``accuracy`` is that of the last epoch's float32
-    weights in float32 arithmetic on the ``test_images``; no epoch was picked by it."""
+    weights (or their average) in float32 arithmetic on the ``test_images``; no epoch was picked by it.
+    """
 
     model: str
     parameters: int
-    recipe: Recipe
     epochs: tuple[Epoch, ...]
     accuracy: Accuracy
     train_images: int
     test_images: int
     torch: str
+    device: str
     threads: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)
 class DistillResult:
     """A trained student, in the checkpoint at ``path``. ``teacher`` is None if none was trained by this
-    run."""
+    run; ``taught_by`` names who taught, empty without a teacher."""
 
     classifier: Classifier
     path: Path
+    recipe: Recipe
     student: Run
     teacher: Run | None = None
+    taught_by: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a recipe is run: nothing here shapes the result but rounding.
+
+    ``work`` keeps the state after each epoch (next to the output by default); with ``resume`` the run
+    goes on from there. ``threads`` is torch's number of threads (None: its own choice), ``workers`` how many
+    processes read images. ``decisions`` is a folder for the teacher's answers. ``data_root`` is where a named data
+    set lies. ``dtype`` is that of the stored weights.
+    """
+
+    work: Path | None = None
+    resume: bool = False
+    device: DeviceChoice = "auto"
+    shard: bool = False
+    threads: int | None = None
+    workers: int = 0
+    decisions: Path | None = None
+    tensorboard: bool = False
+    data_root: Path | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16"):
+            raise InvalidValue(f"dtype is {self.dtype!r}; it must be 'float32' or 'float16'")
+        if not 0 <= self.workers <= 1024:
+            raise InvalidValue(f"workers is {self.workers}; it must be 0 to 1024")
 
 
 def distill(
     data: str,
     out: Path,
+    recipe: Recipe,
+    settings: Settings | None = None,
     *,
-    objective: ObjectiveName = "hard",
-    teacher: Path | None = None,
-    start: Path | None = None,
-    recipe: Recipe = STUDENT,
-    teacher_recipe: Recipe = TEACHER,
-    work: Path | None = None,
-    resume: bool = False,
-    threads: int | None = None,
-    data_root: Path | None = None,
-    dtype: Literal["float32", "float16"] = "float32",
+    find_teacher: Callable[[str], Teacher] = load_teacher,
     progress: ProgressCallback = no_progress,
 ) -> DistillResult:
-    """Train a small ViT on a named data set (see ``vitlet.data.datasets``) and write it to ``out``, a
-    ``.safetensors`` file with weights of this ``dtype``.
+    """Train the recipe's student on ``data`` (a name or folder, see ``vitlet.data.datasets``) and write it to
+    ``out``, a ``.safetensors`` file.
 
-    With objective "hard" it learns from the labels and from a teacher: the one at the path
-    ``teacher``, or a small ResNet that is trained first and kept as ``teacher.safetensors`` in
-    ``work``. With "none" the same ViT without distillation token learns from the labels alone.
-    The student starts from random weights, or from those of the checkpoint ``start``, a student of the
-    same kind. ``work`` (next to ``out`` by default) keeps the state after each epoch; with
-    ``resume`` the run goes on from there. ``threads`` is torch's number of threads, its own choice if None.
+    Under ``torchrun`` every process calls this with the same arguments; the first one writes.
+    ``find_teacher`` makes a teacher of the recipe's reference.
 
     Raises:
         InvalidValue: a setting is wrong, or the state in ``work`` was begun with others.
         OutputExists: ``out``, or without ``resume`` a state in ``work``, is already there.
         NotWritable: ``out`` cannot be written.
-        TrainingFailed: the loss is no number any more, or a state cannot be written or read.
-        HubUnreachable, UnreadableImage: the data cannot be had.
-        ModelNotFound, ModelUnreadable: the teacher cannot be had.
+        TrainingFailed: the loss is no number any more, a state cannot be written or read, a process died.
+        HubUnreachable, UnreadableImage, NoImages: the data cannot be had.
+        ModelNotFound, ModelUnreadable, Unsupported: a model cannot be had.
         KeyboardInterrupt: the user stopped it; its text says how to go on.
     """
-    if dtype not in ("float32", "float16"):
-        raise InvalidValue(f"dtype is {dtype!r}; it must be 'float32' or 'float16'")
-    if objective not in ("hard", "none"):
-        raise InvalidValue(f"objective is {objective!r}; it must be 'hard' or 'none'")
-    if objective == "none" and teacher is not None:
-        raise InvalidValue(f"objective 'none' learns from no teacher, so leave out --teacher {teacher}")
-    work = work if work is not None else out.with_name(f"{out.stem}.training")
-    _check_paths(out, work, resume)
-    found = load_teacher(teacher) if teacher is not None else None
-    begun = _load_start(start) if start is not None else None
-    train, test = load_dataset(data, "train", data_root), load_dataset(data, "test", data_root)
-    with _threads(threads):
-        taught: Run | None = None
-        if objective == "hard" and found is None:
-            found, taught = train_teacher(data, train, test, teacher_recipe, work, progress=progress)
-        classifier, student = train_student(
-            data, train, test, recipe, work, teacher=found, start=begun, progress=progress
+    settings = settings or Settings()
+    work = settings.work if settings.work is not None else out.with_name(f"{out.stem}.training")
+    with all_processes(settings.device) as processes, torch_threads(settings.threads):
+        # The first process alone may look: another could see what the first has made already.
+        _agree(processes, lambda: _check_paths(out, work, settings.resume))
+        train = load_dataset(data, "train", settings.data_root)
+        test = load_dataset(data, "test", settings.data_root)
+        if train.class_names != test.class_names:
+            raise InvalidValue(f"{data} has other classes for training than for testing")
+        if processes.is_main:
+            write_whole(work / "recipe.toml", recipe_text(recipe).encode())
+        running = _Job(data, train, test, recipe, settings, work, processes, progress)
+        teacher, taught = _teacher(running, find_teacher)
+        classifier, student = _train_student(running, teacher)
+        if processes.is_main:
+            save_checkpoint(classifier, out, dtype=settings.dtype)
+        processes.wait()
+    return DistillResult(classifier, out, recipe, student, taught, "" if teacher is None else teacher.name)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the parts of a run share."""
+
+    data: str
+    train: LabelledImages
+    test: LabelledImages
+    recipe: Recipe
+    settings: Settings
+    work: Path
+    processes: Processes
+    progress: ProgressCallback
+
+    def running(self, stage: str) -> Running:
+        wanted = self.settings.tensorboard and self.processes.is_main
+        events = Events(self.work / "tensorboard" / stage if wanted else None)
+        shard = self.settings.shard and stage == "student"
+        return Running(self.processes, self.settings.workers, shard, stage, self.progress, events)
+
+    def run(self, model: str, parameters: int, epochs: tuple[Epoch, ...], accuracy: Accuracy) -> Run:
+        return Run(
+            model,
+            parameters,
+            epochs,
+            accuracy,
+            self.train.count,
+            self.test.count,
+            str(torch.__version__),
+            str(self.processes.device),
+            torch.get_num_threads(),
+            self.processes.world,
         )
-    save_checkpoint(classifier, out, dtype=dtype)
-    return DistillResult(classifier, out, student, taught)
 
 
-def train_teacher(
-    data: str,
-    train: LabelledPixels,
-    test: LabelledPixels,
-    recipe: Recipe,
-    work: Path,
-    *,
-    progress: ProgressCallback = no_progress,
-) -> tuple[Teacher, Run]:
-    """Train the small ResNet in ``work`` (going on from a state there) and write it to
-    ``work/teacher.safetensors``. Errors as ``distill``.
+def _teacher(job: _Job, find_teacher: Callable[[str], Teacher]) -> tuple[Teacher | None, Run | None]:
+    if job.recipe.objective.kind == "none":
+        return None, None
+    if job.recipe.teacher.model != SMALL_RESNET:
+        teacher = find_teacher(job.recipe.teacher.model)
+        teacher.to(job.processes.device)
+        return teacher, None
+    return _train_teacher(job)
+
+
+def _train_teacher(job: _Job) -> tuple[Teacher, Run]:
+    """Train the small ResNet, going on from a state in ``work``, and keep it as ``work/teacher.safetensors``."""
+    wanted, spec = job.recipe.teacher, own_spec(job.train)
+    classifier = small_resnet(spec, job.train.class_names, seed=wanted.training.seed)
+    module = classifier.module
+    objective = Objective("none", label_smoothing=wanted.label_smoothing)
+    task = Task(job.train, job.test, spec, wanted.training, wanted.augmentation, objective)
+    identity = {"model": SMALL_RESNET, **_identity(job, task)}
+    epochs = fit(module, task, StateFile(job.work / "teacher", identity), job.running("teacher"))
+    accuracy = evaluate(Heads(module), job.test, spec, processes=job.processes, workers=job.settings.workers)
+    if job.processes.is_main:
+        save_checkpoint(classifier, job.work / "teacher.safetensors")
+    teacher = of_classifier(classifier)
+    return teacher, job.run(SMALL_RESNET, teacher.parameters, epochs, accuracy)
+
+
+def _train_student(job: _Job, teacher: Teacher | None) -> tuple[Classifier, Run]:
+    """Train the student, going on from a state in ``work``."""
+    recipe, labels = job.recipe, job.train.class_names
+    classifier = make_student(recipe, labels, own_spec(job.train), progress=job.progress)
+    task = Task(
+        job.train,
+        job.test,
+        classifier.image_spec,
+        recipe.training,
+        recipe.augmentation,
+        recipe.objective,
+        None if teacher is None else teacher.for_student(classifier.image_spec, labels),
+    )
+    identity = {
+        "student": to_json(classifier.architecture),
+        "start": digest(classifier.module),
+        "teacher": "" if teacher is None else teacher.identity,
+        **_identity(job, task),
+    }
+    task = replace(task, store=_store(job, task, identity))
+    module = trainable(classifier, recipe.training.drop_path)
+    epochs = fit(module, task, StateFile(job.work / "student", identity), job.running("student"))
+    plain = _plain(module, classifier.architecture, job)
+    spec, workers = classifier.image_spec, job.settings.workers
+    accuracy = evaluate(Heads(plain), job.test, spec, processes=job.processes, workers=workers)
+    trained = with_head(replace(classifier, module=plain.cpu(), random_weights=False), recipe.objective.head)
+    parameters = sum(p.numel() for p in trained.module.parameters())
+    return trained, job.run(classifier.reference, parameters, epochs, accuracy)
+
+
+def _plain(module: VisionTransformer, architecture: Any, job: _Job) -> VisionTransformer:
+    """The same without stochastic depth, which only training needs, its weights whole."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    assert isinstance(architecture, VitArchitecture)
+    plain = VisionTransformer(architecture)
+    plain.load_state_dict(get_model_state_dict(module, options=StateDictOptions(full_state_dict=True)))
+    return plain.to(job.processes.device).eval()
+
+
+def _identity(job: _Job, task: Task) -> dict[str, Any]:
+    """What shapes a run besides its model: a state is only resumed by the same."""
+    return {
+        "data": job.train.digest,
+        "preprocessing": to_json(task.spec),
+        "training settings": to_json(task.training),
+        "augmentation": to_json(task.augmentation),
+        "objective": to_json(task.objective),
+        "number of processes": job.processes.world,
+    }
+
+
+def _store(job: _Job, task: Task, identity: dict[str, Any]) -> DecisionStore | None:
+    """Where the teacher's answers are kept: what decides them is who teaches, the images, and how they vary."""
+    if job.settings.decisions is None:
+        return None
+    if task.teacher is None:
+        raise InvalidValue("there is no teacher whose decisions could be stored; leave --decisions out")
+    decided_by = {name: identity[name] for name in ("data", "preprocessing", "teacher")}
+    # How often variations return does not change what the first ones are.
+    decided_by["augmentation"] = to_json(replace(task.augmentation, cycle=0))
+    decided_by |= {"seed": task.training.seed, "batch": task.training.batch, "bfloat16": task.training.bfloat16}
+    return DecisionStore(job.settings.decisions, decided_by, task.order.positions, len(job.train.class_names))
+
+
+def own_spec(data: LabelledImages) -> ImageSpec:
+    """The preprocessing for a model that is trained on these images from the start: their own size, mean and standard
+    deviation (to four digits, the same in all channels of gray images) where they are pixels in memory; else
+    ImageNet's mean and standard deviation at 224 pixels.
     """
-    spec = image_spec(train)
-    module = small_resnet(len(train.class_names), seed=recipe.seed)
-    identity = {"model": SMALL_RESNET, "data": data, "images": train.count, "recipe": to_json(recipe)}
-    objective = learn_labels(recipe.label_smoothing)
-    state = StateFile(work / "teacher", identity)
-    epochs = fit(module, objective, train, test, spec, recipe, state, stage="teacher", progress=progress)
-    teacher = Teacher(module, train.class_names)
-    save_teacher(teacher, work / "teacher.safetensors")
-    accuracy = evaluate(module, test, spec)
-    return teacher, _run(SMALL_RESNET, teacher.parameters, recipe, epochs, accuracy, train, test)
-
-
-def train_student(
-    data: str,
-    train: LabelledPixels,
-    test: LabelledPixels,
-    recipe: Recipe,
-    work: Path,
-    *,
-    teacher: Teacher | None = None,
-    architecture: VitArchitecture | None = None,
-    start: Classifier | None = None,
-    progress: ProgressCallback = no_progress,
-) -> tuple[Classifier, Run]:
-    """Train a ViT in ``work`` (going on from a state there): with a teacher by hard-label distillation,
-    without one on the labels alone; from the weights of ``start`` if there is one. Errors as
-    ``distill``.
-    """
-    spec = image_spec(train)
-    wanted = architecture or small_vit(train, distillation_token=teacher is not None)
-    if wanted.distillation_token != (teacher is not None):
-        raise InvalidValue("a student has a distillation token exactly if it has a teacher; give both or neither")
-    if teacher is not None and teacher.labels != train.class_names:
-        raise InvalidValue(
-            f"the teacher knows {', '.join(teacher.labels)}, but {data} has {', '.join(train.class_names)}; "
-            "take a teacher of the same classes"
-        )
-    module = new_student(wanted, seed=recipe.seed, drop_path=recipe.drop_path)
-    identity = {"model": to_json(wanted), "data": data, "images": train.count, "recipe": to_json(recipe)}
-    if teacher is not None:
-        identity["teacher"] = _digest(teacher.module)
-    if start is not None:
-        identity["start"] = _take_weights(module, wanted, train.class_names, start)
-    smoothing = recipe.label_smoothing
-    objective = learn_from_teacher(teacher.module, smoothing) if teacher is not None else learn_labels(smoothing)
-    state = StateFile(work / "student", identity)
-    epochs = fit(module, objective, train, test, spec, recipe, state, stage="student", progress=progress)
-    accuracy = evaluate(module, test, spec)
-    plain = build_vit(wanted)  # the same without stochastic depth, which only training needs
-    plain.load_state_dict(module.state_dict())
-    name = f"vit-{wanted.width}x{wanted.depth}-patch{wanted.patch}"
-    classifier = Classifier(plain, wanted, spec, train.class_names, reference=name, library="checkpoint")
-    parameters = sum(p.numel() for p in plain.parameters())
-    return classifier, _run(name, parameters, recipe, epochs, accuracy, train, test)
-
-
-def _load_start(path: Path) -> Classifier:
-    if not path.is_file():
-        raise ModelNotFound(f"there is no file {path} to start from; give a student's .safetensors")
-    return load_checkpoint(path)
-
-
-def _take_weights(module: nn.Module, wanted: VitArchitecture, labels: tuple[str, ...], start: Classifier) -> str:
-    """Give ``module`` the weights of ``start``; return their SHA-256, as a run may only be resumed that
-    began from the same ones.
-    """
-    if (start.architecture, start.labels) != (wanted, labels):
-        raise InvalidValue(
-            f"{start.reference} is no student of this kind; start from one of the same architecture, classes and "
-            "objective"
-        )
-    module.load_state_dict(start.module.state_dict())
-    return _digest(module)
-
-
-def _digest(module: nn.Module) -> str:
-    """SHA-256 of a module's weights and their names."""
-    digest = sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def image_spec(data: LabelledPixels) -> ImageSpec:
-    """How files of such images become the model's input; mean and standard deviation are those of the
-    data's own pixels, to four digits, the same in all channels of gray images."""
+    if not isinstance(data, LabelledPixels):
+        return ImageSpec(224, 224, 256)
     height, width = data.size
-    channels = data.pixels.reshape(-1, 1 if data.pixels.ndim == 3 else 3) / 255.0
-    mean, std = _per_channel(channels.mean(axis=0)), _per_channel(channels.std(axis=0))
+    channels = data.pixels.reshape(-1, 1 if data.pixels.ndim == 3 else 3)
+    mean, std = _per_channel(channels.mean(axis=0) / 255), _per_channel(channels.std(axis=0) / 255)
     return ImageSpec(height, width, (height, width), "bilinear", mean, std)
 
 
@@ -221,17 +277,19 @@ def _per_channel(values: np.ndarray) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _run(
-    model: str,
-    parameters: int,
-    recipe: Recipe,
-    epochs: tuple[Epoch, ...],
-    accuracy: Accuracy,
-    train: LabelledPixels,
-    test: LabelledPixels,
-) -> Run:
-    threads = torch.get_num_threads()
-    return Run(model, parameters, recipe, epochs, accuracy, train.count, test.count, str(torch.__version__), threads)
+def _agree(processes: Processes, check: Callable[[], None]) -> None:
+    """Let the first process check; if it refuses, none goes on."""
+    refusal: Exception | None = None
+    if processes.is_main:
+        try:
+            check()
+        except Exception as error:
+            refusal = error
+    refused = processes.sum(torch.tensor(int(refusal is not None)))
+    if refusal is not None:
+        raise refusal
+    if int(refused):
+        raise TrainingFailed("the first process refused to begin; its message says why")
 
 
 def _check_paths(out: Path, work: Path, resume: bool) -> None:
@@ -250,16 +308,3 @@ def _check_paths(out: Path, work: Path, resume: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise NotWritable(f"{out} cannot be written ({error.strerror}); choose another place") from error
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run with this many torch threads, then with as many as before."""
-    if count is not None and not 1 <= count <= 1024:
-        raise InvalidValue(f"threads is {count}; it must be 1 to 1024")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,36 +1,47 @@
-"""What one training step asks of a model: images and labels in, the loss to minimise out."""
+"""The whole loss of a training step, put together from the labels' part and the teacher's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vitlet.distill.losses import hard_distillation_loss, label_loss
+from vitlet.distill.losses import DISTILLATION_LOSSES
+from vitlet.distill.losses.label import label_loss
+from vitlet.distill.recipe import Objective
+from vitlet.errors import InvalidValue
 
-#: (model, images float32 [batch, 3, height, width], labels int64 [batch]) -> loss float32 []
-Objective: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-def learn_labels(smoothing: float) -> Objective:
-    """Cross-entropy with the labels alone, for any classifier with one output."""
-
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return label_loss(model(images), labels, smoothing=smoothing)
-
-    return loss
+#: Logits float [batch, classes] of each head: the class head's, and the distillation head's where there is one.
+Heads: TypeAlias = tuple[Tensor, ...]
 
 
-def learn_from_teacher(teacher: nn.Module, smoothing: float) -> Objective:
-    """Hard-label distillation for a ViT with a distillation token: the teacher, in eval mode, sees
-    the very images that the student sees, augmentation included."""
+def total_loss(objective: Objective, heads: Heads, targets: Tensor, teacher_logits: Tensor | None) -> Tensor:
+    """``(1 - weight) * CE(class head, label) + weight * D(head, teacher)`` (DeiT, 2012.12877, eqs. 2 and 3).
 
-    def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            decisions = teacher(images).argmax(dim=1)
-        by_class, by_teacher = model.both_heads(images)  # type: ignore[operator]
-        return hard_distillation_loss(by_class, by_teacher, labels, decisions, smoothing=smoothing)
+    heads: see ``Heads``; targets: int64 [batch] or float [batch, classes]; teacher_logits: float
+    [batch, classes], None without a teacher -> float32 []. ``D`` is of the class head, of the
+    distillation head, or the mean of both, as ``objective.through`` says. Without a teacher all heads learn
+    the labels, for the same share.
 
-    return loss
+    Raises:
+        InvalidValue: heads or teacher are not those that the objective speaks of.
+    """
+    smoothing = objective.label_smoothing if not targets.is_floating_point() else 0.0  # mixing has smoothed already
+    if objective.kind == "none":
+        return _mean([label_loss(logits, targets, smoothing=smoothing) for logits in heads])
+    if teacher_logits is None:
+        raise InvalidValue(f"objective {objective.kind!r} needs a teacher's logits")
+    if objective.has_token and len(heads) != 2:
+        raise InvalidValue(f"objective {objective.kind!r} through {objective.through!r} needs a distillation token")
+    taught = {"class": heads[:1], "token": heads[1:2], "both": heads}[objective.through]
+    distance = DISTILLATION_LOSSES[objective.kind]
+    by_teacher = _mean([distance(logits, teacher_logits, objective.temperature) for logits in taught])
+    by_label = label_loss(heads[0], targets, smoothing=smoothing)
+    return (1 - objective.weight) * by_label + objective.weight * by_teacher
+
+
+def _mean(losses: list[Tensor]) -> Tensor:
+    total = losses[0]
+    for loss in losses[1:]:
+        total = total + loss
+    return total / len(losses)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from vitlet.errors import InvalidValue, TrainingFailed
 from vitlet.records import from_json, to_json
@@ -28,20 +27,24 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch brought: mean training loss, test accuracy after it, and its seconds (training
-    alone, testing not counted)."""
+    """What one epoch brought: mean training loss, test accuracy after it (of the averaged weights where there are
+    some), its seconds (training alone, testing not counted), of which ``waited_s`` were spent waiting for images,
+    and how many images could not be read so far.
+    """
 
     number: int
     loss: float
     accuracy: Accuracy
     learning_rate: float
     seconds: float
+    waited_s: float = 0.0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
 class StateFile:
     """Where a run keeps its state. ``identity`` is everything that shapes the run (architecture,
-    recipe, objective, data), as plain JSON values: a state is only resumed by the same run."""
+    recipe, data, teacher), as plain JSON values: a state is only resumed by the same run."""
 
     folder: Path
     identity: Mapping[str, Any]
@@ -50,15 +53,15 @@ class StateFile:
     def path(self) -> Path:
         return self.folder / "training.pt"
 
-    def write(self, module: nn.Module, optimizer: torch.optim.Optimizer, epochs: tuple[Epoch, ...]) -> None:
-        """Replace the state by this one; the old one stays until the new one is whole.
+    def write(self, weights: Mapping[str, Any], epochs: tuple[Epoch, ...]) -> None:
+        """Replace the state by this one (``weights``: state dicts by name); the old one stays until the new one
+        is whole.
 
         Raises:
             TrainingFailed: it cannot be written; names the state that is still usable.
         """
         buffer = io.BytesIO()
-        state = {"identity": dict(self.identity), "epochs": to_json(epochs)}
-        torch.save(state | {"module": module.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+        torch.save({"identity": to_json(dict(self.identity)), "epochs": to_json(epochs), **weights}, buffer)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             put_whole(self.path, buffer.getbuffer())
@@ -67,32 +70,31 @@ class StateFile:
                 f"epoch {len(epochs)} cannot be saved in {self.folder} ({error.strerror}); {self.usable()}"
             ) from error
 
-    def read(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Epoch, ...]:
-        """Load the state into ``module`` and ``optimizer``; returns the epochs done, none without a file.
+    def read(self) -> tuple[dict[str, Any], tuple[Epoch, ...]]:
+        """The state dicts by name, and the epochs done; none of either without a file.
 
         Raises:
             TrainingFailed: the file is damaged.
             InvalidValue: it belongs to a run with other settings.
         """
         if not self.path.exists():
-            return ()
+            return {}, ()
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            identity = state["identity"]
-            epochs = from_json(state["epochs"], tuple[Epoch, ...])
+            identity = state.pop("identity")
+            epochs = from_json(state.pop("epochs"), tuple[Epoch, ...])
         except Exception as error:  # torch raises a dozen kinds for a damaged file
             raise TrainingFailed(
                 f"the training state {self.path} is damaged ({type(error).__name__}); delete it and start again"
             ) from error
-        different = sorted(k for k in {*identity, *self.identity} if identity.get(k) != self.identity.get(k))
+        mine = to_json(dict(self.identity))
+        different = sorted(k for k in {*identity, *mine} if identity.get(k) != mine.get(k))
         if different:
             raise InvalidValue(
                 f"{self.path} was begun with another {' and '.join(different)}; "
                 "resume with the same settings, or choose another folder"
             )
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-        return epochs
+        return state, epochs
 
     def usable(self) -> str:
         """A clause that says what is left to go on from."""

@@ -1,100 +1,118 @@
-"""The small convolutional teacher, on disk and in memory.
-
-DeiT (2012.12877, section 5.2) found that a convolutional teacher serves a ViT better than a
-transformer of the same accuracy: the student takes over its inductive bias.
-"""
+"""The teacher: any classifier, made to answer for the student's images and the data's classes."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vitlet.errors import ModelNotFound, ModelUnreadable, NotWritable
-from vitlet.whole_file import put_whole
+from vitlet.data.labels import match_labels
+from vitlet.distill.decisions import digest
+from vitlet.errors import InvalidValue, Unsupported
+from vitlet.models.reference import load
+from vitlet.records import Classifier, ImageSpec, ProgressCallback, no_progress
 
-#: Changes when the architecture below does; a teacher file says which one it holds.
-SMALL_RESNET = "small-resnet-1"
+#: float32 [batch, 3, height, width], normalised by the teacher's own spec -> logits [batch, its classes].
+Answer: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained teacher: images float32 [batch, 3, height, width], normalised like the student's ->
-    logits [batch, classes]. In eval mode."""
+    """Who answers (``name``, ``answer``), for which images (``spec``) and classes (``labels``). ``identity``
+    tells two teachers apart; ``module`` is what ``answer`` runs, None if it is no torch module.
+    """
 
-    module: nn.Module
+    name: str
+    answer: Answer
+    spec: ImageSpec
     labels: tuple[str, ...]
+    identity: str
+    parameters: int = 0
+    module: nn.Module | None = field(default=None, repr=False)
 
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.module.parameters())
+    def to(self, device: torch.device) -> None:
+        """Move its module there."""
+        if self.module is not None:
+            self.module.to(device)
+
+    def for_student(self, spec: ImageSpec, class_names: Sequence[str]) -> Answer:
+        """Its answers as logits of ``class_names``, for images normalised by the student's ``spec``.
+
+        Where the two specs differ, pixels are normalised anew and resized (bilinear, antialiased).
+
+        Raises:
+            InvalidValue: it does not know all the classes.
+        """
+        columns = _columns(self, tuple(class_names))
+
+        def answer(images: Tensor) -> Tensor:
+            seen = _seen_by(images, spec, self.spec)
+            logits = self.answer(seen)
+            return logits if columns is None else logits[:, columns.to(logits.device)]
+
+        return answer
 
 
-def small_resnet(classes: int, *, seed: int = 0) -> nn.Module:
-    """timm's ResNet (1512.03385) with four single-block stages of 32, 64, 128 and 128 channels, and
-    for small images the usual change: a 3x3 stem of stride 1 and no max-pooling.
+def load_teacher(reference: str, *, progress: ProgressCallback = no_progress) -> Teacher:
+    """Load a teacher by any model reference.
 
-    0.62 million parameters for 10 classes. The caller's random state is left as it was.
+    Of Hugging Face, any image classifier that transformers knows (the extra ``hf``).
+
+    Raises:
+        ModelNotFound, ModelUnreadable, HubUnreachable, Unsupported: it cannot be had.
     """
-    from timm.models.resnet import BasicBlock, ResNet
+    try:
+        found = load(reference, progress=progress)
+    except Unsupported:
+        if not reference.startswith("hf:"):
+            raise
+        from vitlet.distill.hf_teacher import load_hf_teacher
 
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        block: Any = BasicBlock  # timm annotates the instance where it wants the class
-        model: Any = ResNet(
-            block,
-            layers=(1, 1, 1, 1),
-            channels=(32, 64, 128, 128),
-            num_classes=classes,
-            stem_type="deep",
-            stem_width=16,
+        return load_hf_teacher(reference.removeprefix("hf:"), progress=progress)
+    return of_classifier(found)
+
+
+def of_classifier(classifier: Classifier) -> Teacher:
+    """A loaded classifier as a teacher."""
+    return of_module(classifier.reference, classifier.module, classifier.image_spec, classifier.labels)
+
+
+def of_module(name: str, module: nn.Module, spec: ImageSpec, labels: tuple[str, ...]) -> Teacher:
+    """A teacher that is a torch module: images -> logits, in eval mode."""
+    module.eval().requires_grad_(False)
+    parameters = sum(p.numel() for p in module.parameters())
+    return Teacher(name, module, spec, labels, digest(module), parameters, module)
+
+
+def _columns(teacher: Teacher, class_names: tuple[str, ...]) -> Tensor | None:
+    """Which of the teacher's logits are those of ``class_names``; None if they are the same in this order."""
+    if teacher.labels == class_names:
+        return None
+    match = match_labels(class_names, teacher.labels).indices
+    missing = [name for name in class_names if name not in match]
+    if missing or len(set(match.values())) < len(class_names):
+        shown = ", ".join(missing[:3] or class_names[:3])
+        raise InvalidValue(
+            f"the teacher {teacher.name} ({len(teacher.labels)} classes, as {', '.join(teacher.labels[:3])}) does not "
+            f"know the data's classes {shown}; take a teacher of the same classes, or train one on them first"
         )
-        # A deep stem is a chain of three convolutions of which the first has stride 2.
-        model.conv1[0].stride = (1, 1)
-        model.maxpool = nn.Identity()
-    module: nn.Module = model.to(memory_format=torch.channels_last)  # the faster layout for bfloat16 on CPUs
-    return module.eval()
+    return torch.tensor([match[name] for name in class_names])
 
 
-def save_teacher(teacher: Teacher, path: Path) -> None:
-    """Write a small ResNet as safetensors, whole or not at all.
+def _seen_by(images: Tensor, mine: ImageSpec, theirs: ImageSpec) -> Tensor:
+    """Images normalised by one spec -> normalised and sized by another."""
+    if (mine.mean, mine.std) != (theirs.mean, theirs.std):
 
-    Raises:
-        NotWritable: it cannot be written.
-    """
-    tensors = {name: value.contiguous() for name, value in teacher.module.state_dict().items()}
-    data = save(tensors, metadata={"vitlet_teacher": SMALL_RESNET, "labels": json.dumps(teacher.labels)})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put_whole(path, data)
-    except OSError as error:
-        raise NotWritable(f"the teacher cannot be written to {path} ({error.strerror})") from error
+        def column(values: tuple[float, ...]) -> Tensor:
+            return torch.tensor(values, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
 
-
-def load_teacher(path: Path) -> Teacher:
-    """Read what ``save_teacher`` wrote.
-
-    Raises:
-        ModelNotFound: there is no such file.
-        ModelUnreadable: it is damaged or no teacher of vitlet's.
-    """
-    if not path.is_file():
-        raise ModelNotFound(f"there is no teacher at {path}; leave --teacher out to train one")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("vitlet_teacher") != SMALL_RESNET:
-            raise ModelUnreadable(f"{path} holds no teacher that vitlet trained; leave --teacher out to train one")
-        labels = tuple(str(label) for label in json.loads(metadata["labels"]))
-        module = small_resnet(len(labels))
-        module.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError, OSError) as error:
-        raise ModelUnreadable(f"the teacher {path} is damaged ({error}); train it again") from error
-    return Teacher(module, labels)
+        scale = column(mine.std) / column(theirs.std)
+        images = images * scale + (column(mine.mean) - column(theirs.mean)) / column(theirs.std)
+    if images.shape[2:] != (theirs.height, theirs.width):
+        size = (theirs.height, theirs.width)
+        images = F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
+    return images

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+#: A model of vitlet's own that timm builds: its module registers it when it is imported.
+SMALL_RESNET = "vitlet_small_resnet"
 #: No timm model is deeper or wider than this; a file that says so would only waste hours.
 _LARGEST_OPTION = 16384
 _LARGEST_DEPTH = 512
@@ -79,6 +81,8 @@ def _build_timm(architecture: TimmArchitecture, *, seed: int) -> nn.Module:
     import torch
 
     _check_options(architecture)
+    if architecture.name == SMALL_RESNET:
+        import vitlet.models.small_resnet  # noqa: F401
     if not timm.is_model(architecture.name):
         raise ModelNotFound(
             f"timm {timm.__version__} has no model {architecture.name!r}; install the timm version that has it"

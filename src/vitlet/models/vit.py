@@ -84,8 +84,8 @@ class DropPath(nn.Module):
         if not self.training or self.probability == 0.0:
             return branch
         keep = 1.0 - self.probability
-        mask = torch.rand(branch.shape[0], 1, 1, device=branch.device, dtype=branch.dtype) < keep
-        return branch * mask.to(branch.dtype) / keep
+        kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) < keep
+        return branch * (kept.to(branch.dtype) / keep)
 
 
 class Block(nn.Module):
