@@ -24,10 +24,11 @@ from torch.nn import functional as F
 
 from vitlet.data.labelled import LabelledPixels
 from vitlet.distill.loader import Batch
+from vitlet.distill.loop import Loop
 from vitlet.distill.processes import Processes
 from vitlet.distill.recipe import Augmentation, Objective, Training
 from vitlet.distill.state import StateFile
-from vitlet.distill.trainer import Loop, Running, Task
+from vitlet.distill.task import Running, Task
 from vitlet.measure.environment import environment
 from vitlet.models.deit import deit_architecture, deit_image_spec
 from vitlet.models.vit import build_vit

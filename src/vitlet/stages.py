@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +43,9 @@ from vitlet.results import Bench
 if TYPE_CHECKING:
     from vitlet.data.labelled import LabelledImages
     from vitlet.distill.teacher import Teacher
+
+#: Of the held-out images so many are laid out for ``compress``, which measures 500 by default.
+_MOST_HELD_OUT = 2000
 
 Model: TypeAlias = "str | Path | Classifier | Bundle"
 """What a user may name: a reference ("timm:deit_tiny_patch16_224"), a bundle's folder, or either one loaded."""
@@ -295,10 +299,15 @@ def held_out(data: str, root: Path | None = None) -> Iterator[tuple[list[str], l
         return
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         test, train = load_dataset(data, "test", root), load_dataset(data, "train", root)
-        few = np.unique(np.linspace(0, train.count - 1, min(ENOUGH, train.count)).astype(int))
-        _lay_out(test, Path(scratch) / "test")
-        _lay_out(train.subset(few), Path(scratch) / "calibration")
+        for name, images, most in (("test", test, _MOST_HELD_OUT), ("calibration", train, ENOUGH)):
+            some = np.random.default_rng(0).permutation(images.count)[:most]
+            _lay_out(images.subset(some), Path(scratch) / name)
         yield [str(Path(scratch) / "test")], [str(Path(scratch) / "calibration")]
+
+
+def _folder_name(label: str) -> str:
+    """A class's name as that of a folder, which is matched to it by letters and digits (``vitlet.data.labels``)."""
+    return re.sub(r"[^\w ]+", " ", label).strip()[:100] or "unnamed"
 
 
 def _lay_out(images: LabelledImages, folder: Path) -> None:
@@ -306,7 +315,7 @@ def _lay_out(images: LabelledImages, folder: Path) -> None:
     from vitlet.data.labelled import LabelledFiles
 
     for number, label in enumerate(images.labels):
-        place = folder / images.class_names[label].replace("/", " ")
+        place = folder / _folder_name(images.class_names[label])
         place.mkdir(parents=True, exist_ok=True)
         if isinstance(images, LabelledFiles):
             path = Path(images.name(number)).absolute()

@@ -12,7 +12,7 @@ from vitlet.data.fashion_mnist import FASHION_MNIST_LABELS
 from vitlet.data.labelled import LabelledPixels
 from vitlet.distill.processes import Processes
 from vitlet.distill.recipe import Augmentation, Objective, Training
-from vitlet.distill.trainer import Running, Task
+from vitlet.distill.task import Running, Task
 from vitlet.records import ImageSpec, VitArchitecture
 
 #: Three epochs in float32, with stochastic depth. (The learning rate is for 512 images and a batch is 16.)

@@ -6,17 +6,20 @@ repeats, stored decisions and a moving average, since all of that must go on whe
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vitlet.data.labelled import LabelledPixels
-from vitlet.distill.decisions import DecisionStore
+from vitlet.distill.decisions import DecisionStore, digest
 from vitlet.distill.processes import all_processes
 from vitlet.distill.recipe import Augmentation, Objective, Training
 from vitlet.distill.state import StateFile
-from vitlet.distill.trainer import Running, Task, fit
+from vitlet.distill.task import Running, Task
+from vitlet.distill.trainer import fit
+from vitlet.models.small_resnet import small_resnet
 from vitlet.models.vit import build_vit
 from vitlet.records import ImageSpec, VitArchitecture
 
@@ -38,18 +41,27 @@ def bright(images: torch.Tensor) -> torch.Tensor:
     return torch.stack([-mean, mean], dim=1)
 
 
-def main(folder: Path, drop_path: float) -> None:
+def main(folder: Path, drop_path: float, how: str = "") -> None:
+    """``how`` is "shard" for FSDP, "resnet" for a network with running statistics in the ViT's place."""
     torch.set_num_threads(1)
     train, spec = dark_or_bright(800, 1), ImageSpec(8, 8, (8, 8), "bilinear", (0.4,) * 3, (0.2,) * 3)
     task = Task(train, dark_or_bright(100, 2), spec, TRAINING, AUGMENTATION, Objective("soft"), bright)
     store = DecisionStore(folder / "decisions", {"of": "dark or bright"}, task.order.positions, 2)
     task = Task(train, task.test, spec, TRAINING, AUGMENTATION, task.objective, bright, store)
     with all_processes("cpu") as processes:
-        running = Running(processes, workers=1, progress=lambda at: print(at.detail, flush=True))
+        shard = how == "shard"
+        running = Running(processes, workers=1, shard=shard, progress=lambda at: print(at.detail, flush=True))
         module = build_vit(ARCHITECTURE, seed=1, drop_path=drop_path)
+        if shard:
+            task = replace(task, training=replace(TRAINING, ema=0.0))
+        if how == "resnet":
+            module = small_resnet(spec, train.class_names).module
+            task = replace(task, objective=Objective("none"), teacher=None, store=None)
         fit(module, task, StateFile(folder, {"run": "dark or bright"}), running)
+        if how == "resnet":
+            print(f"rank {processes.rank} ends with {digest(module)}", flush=True)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does, see vitlet.cli.main
-    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.2)
+    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.2, *sys.argv[3:])

@@ -72,7 +72,8 @@ def test_the_highest_logits_of_many_classes_and_the_probability_of_the_others(sc
 @pytest.mark.parametrize("apart", [0.0, 1e-5, 1e-3, 0.1])
 def test_the_teachers_decision_is_always_kept(classes, apart, tmp_path):
     """Also where float16 cannot tell the highest logit from another, which may be of a class before it."""
-    logits = 10 + apart * logits_of(classes, scale=0.1)
+    levels = torch.linspace(5, 15, POSITIONS).unsqueeze(1)  # float16 rounds some up and some down
+    logits = levels + apart * logits_of(classes, scale=0.1)
     last = torch.arange(POSITIONS) % classes
     logits[torch.arange(POSITIONS), last] = logits.max(dim=1).values + max(apart, 1e-5)
     found = opened(stored(tmp_path, logits)).logits(torch.arange(POSITIONS))
@@ -99,6 +100,17 @@ def test_a_store_is_used_again_for_the_next_epoch(tmp_path):
     for epoch in range(2):
         found = opened(store, epoch).logits(torch.arange(POSITIONS))
         torch.testing.assert_close(found, logits_of(4, seed=epoch), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [4, 100])
+def test_what_is_added_is_given_back_as_it_will_be_read(classes, tmp_path):
+    """So that the epoch that stores them learns the very same as those that read them."""
+    store, logits = DecisionStore(tmp_path, IDENTITY, POSITIONS, classes), logits_of(classes)
+    positions = torch.arange(POSITIONS).flip(0).split(5)
+    found = [store.add(part, logits[part].bfloat16()) for part in positions]
+    store.finish(0, ALONE)
+    for part, given in zip(positions, found, strict=True):
+        assert torch.equal(given, opened(store).logits(part))
 
 
 def test_nothing_is_written_where_nothing_was_added(tmp_path):

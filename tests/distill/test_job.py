@@ -192,7 +192,7 @@ def test_a_folder_of_pictures_of_any_size(tmp_path, settings):
     assert done.classifier.labels == ("dark", "light")
     assert (done.classifier.image_spec.height, done.classifier.image_spec.mean[0]) == (32, 0.485)
     assert done.student.epochs[-1].unreadable == 1
-    assert (done.student.train_images, done.student.test_images) == (12, 6)
+    assert (done.student.train_images, done.student.test_images, done.student.unreadable_test_images) == (12, 5, 1)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,12 @@ def test_every_objective_with_plain_labels(kind, through, weight):
     assert found.item() == pytest.approx(by_hand(objective, smoothed), rel=0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("kind", "weight"), [("soft", 0.1), ("hard", 0.5)])
+def test_the_papers_weights(kind, weight):
+    found = total_loss(Objective(kind), HEADS, TARGETS, TEACHER)
+    assert found == total_loss(Objective(kind, weight=weight), HEADS, TARGETS, TEACHER)
+
+
 @pytest.mark.parametrize(("kind", "through"), list(product(["none", "soft", "hard"], ["class", "token", "both"])))
 def test_mixed_targets_are_smoothed_by_the_mixing_alone(kind, through):
     objective = Objective(kind, through, 0.3, temperature=2.0, label_smoothing=0.2)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.data.mixup import Mixup
 
@@ -11,6 +11,7 @@ from vitlet.distill.order import EpochBatches, Order, share
 from vitlet.distill.variation import kept_generators, seed_all
 from vitlet.errors import InvalidValue
 
+unhurried = settings(deadline=None)
 seeds = st.integers(0, 2**31 - 1)
 epochs = st.integers(0, 1000)
 orders = st.builds(Order, st.integers(1, 300), st.integers(1, 64), st.just(1), seeds)
@@ -18,6 +19,7 @@ repeating = st.builds(Order, st.integers(1, 300), st.integers(1, 64), st.integer
 worlds = st.sampled_from([1, 2, 3, 4, 8])
 
 
+@unhurried
 @given(orders, epochs)
 def test_each_image_comes_once_and_the_first_ones_fill_up_the_last_batch(order, epoch):
     found = order.indices(epoch)
@@ -30,6 +32,7 @@ def test_each_image_comes_once_and_the_first_ones_fill_up_the_last_batch(order, 
     np.testing.assert_array_equal(filling, np.resize(flat[: order.count], len(filling)))
 
 
+@unhurried
 @given(repeating, epochs)
 def test_repeats_show_fewer_images_each_so_often(order, epoch):
     """1901.09335: an epoch stays as long."""
@@ -46,6 +49,7 @@ def test_repeats_show_fewer_images_each_so_often(order, epoch):
     assert (times == order.repeats).sum() >= chosen - 1
 
 
+@unhurried
 @given(repeating, epochs)
 def test_everything_follows_from_seed_and_epoch(order, epoch):
     again = Order(order.count, order.batch, order.repeats, order.seed)
@@ -54,6 +58,7 @@ def test_everything_follows_from_seed_and_epoch(order, epoch):
     assert order.mix_seed(epoch, 3) == again.mix_seed(epoch, 3)
 
 
+@unhurried
 @given(st.builds(Order, st.integers(40, 300), st.integers(1, 64), st.just(1), st.integers(0, 2**31 - 2)), epochs)
 def test_epochs_and_seeds_differ(order, epoch):
     other = Order(order.count, order.batch, order.repeats, order.seed + 1)
@@ -67,6 +72,7 @@ def test_epochs_and_seeds_differ(order, epoch):
     assert order.mix_seed(epoch, 0) != order.mix_seed(epoch, 1)
 
 
+@unhurried
 @given(repeating, epochs)
 def test_each_position_has_a_seed_of_its_own(order, epoch):
     found = order.seeds(epoch)
@@ -80,6 +86,7 @@ def shared_batches(most_pairs: int = 8) -> st.SearchStrategy[tuple[int, int]]:
     return st.builds(lambda world, pairs: (2 * world * pairs, world), worlds, st.integers(1, most_pairs))
 
 
+@unhurried
 @given(shared_batches())
 def test_shares_part_a_batch(batch_and_world):
     batch, world = batch_and_world
@@ -88,11 +95,13 @@ def test_shares_part_a_batch(batch_and_world):
     np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.arange(batch))
 
 
+@unhurried
 @given(st.integers(1, 100))
 def test_one_process_keeps_the_order(batch):
     np.testing.assert_array_equal(share(batch, 0, 1), np.arange(batch))
 
 
+@unhurried
 @given(shared_batches())
 def test_turning_a_share_round_is_turning_the_batch_round(batch_and_world):
     """Mixing adds to a batch the same batch turned round."""
@@ -133,6 +142,7 @@ def test_a_batch_that_cannot_be_shared(batch, world, multiple):
         EpochBatches(Order(20, batch), 0, world)
 
 
+@unhurried
 @given(st.integers(1, 100), shared_batches(3), st.integers(1, 4), seeds, epochs)
 def test_the_processes_batches_together_are_the_epoch(count, batch_and_world, repeats, seed, epoch):
     batch, world = batch_and_world

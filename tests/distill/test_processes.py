@@ -50,6 +50,26 @@ def test_two_processes_give_the_same_loss_curve_as_one(tmp_path, whole):
     compare(tmp_path, whole)
 
 
+def test_two_processes_that_share_the_weights_give_the_same_loss_curve(tmp_path, whole):
+    """FSDP. (It keeps no moving average.)"""
+    subprocess.run([*LAUNCH, str(tmp_path), STILL, "shard"], check=True, capture_output=True, env=ENVIRONMENT)
+    found, expected = state_in(tmp_path), state_in(whole)
+    losses = [[epoch["loss"] for epoch in state["epochs"]] for state in (found, expected)]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-6)
+    for name, value in expected["module"].items():
+        torch.testing.assert_close(found["module"][name], value, rtol=0, atol=2e-4, msg=name)
+
+
+def test_running_statistics_are_the_same_in_all_processes(tmp_path):
+    """Each process normalises its own images, so without care each would end with another network."""
+    done = subprocess.run(
+        [*LAUNCH, str(tmp_path), STILL, "resnet"], check=True, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    ends = dict(re.findall(r"rank (\d) ends with (\w+)", done.stdout))
+    assert set(ends) == {"0", "1"}
+    assert ends["0"] == ends["1"]
+
+
 def test_a_killed_process_ends_the_run_and_it_resumes(tmp_path, whole):
     command = [*LAUNCH, str(tmp_path), STILL]
     with subprocess.Popen(

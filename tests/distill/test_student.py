@@ -81,6 +81,19 @@ def test_by_sizes_at_another_image_size():
     assert student.image_spec == replace(OWN, height=16, width=16, resize=(16, 16))
 
 
+def test_by_sizes_the_crop_keeps_its_share_of_larger_images():
+    imagenet = ImageSpec(224, 224, 256)
+    student = make_student(recipe_of(replace(SMALL, patch=16, image_size=112)), LABELS, imagenet)
+    assert student.image_spec == replace(imagenet, height=112, width=112, resize=128)
+
+
+def test_too_many_patches_for_a_student_by_sizes():
+    imagenet = ImageSpec(224, 224, 256)
+    with pytest.raises(InvalidValue, match=r"images of 224x224 pixels are 3136 patches of 4, .*set student\.patch=16"):
+        make_student(recipe_of(replace(SMALL, patch=4)), LABELS, imagenet)
+    assert make_student(recipe_of(replace(SMALL, patch=7)), LABELS, imagenet).architecture.grid == (32, 32)
+
+
 def test_seeds():
     first, same = (make_student(recipe_of(SMALL, seed=3), LABELS, OWN) for _ in range(2))
     equal_but(state_of(first), state_of(same))
@@ -158,6 +171,27 @@ def test_heads_of_other_classes_are_drawn(classes, start):
     drawn = new_weights(student.architecture, seed=9, initialisation="deit").state_dict()
     for name in ("head.weight", "head.bias", "distillation_head.weight", "distillation_head.bias"):
         assert torch.equal(state_of(student)[name], drawn[name])
+
+
+def test_rows_of_the_same_classes_are_taken_by_name(start):
+    """A start of other classes, among them two of the data's, in another order and spelling."""
+    theirs = ("Neither", "up", "left", "across")
+    reference = start(replace(TINY, distillation_token=True, classes=4), theirs)
+    found = state_of(make_student(recipe_of(Student(start=reference), seed=9), LABELS, OWN))
+    started = state_of(load(reference))
+    drawn = new_weights(replace(TINY, distillation_token=True), seed=9, initialisation="deit").state_dict()
+    for name in ("head.weight", "head.bias", "distillation_head.weight", "distillation_head.bias"):
+        assert torch.equal(found[name][[0, 2]], started[name][[3, 0]])
+        assert torch.equal(found[name][1], drawn[name][1])
+
+
+def test_an_undistilled_starts_rows_go_to_both_heads(start):
+    reference = start(replace(TINY, classes=2), ("down", "up"))
+    found = state_of(make_student(recipe_of(Student(start=reference)), LABELS, OWN))
+    for part in ("weight", "bias"):
+        row = state_of(load(reference))[f"head.{part}"][0]
+        assert torch.equal(found[f"head.{part}"][1], row)
+        assert torch.equal(found[f"distillation_head.{part}"][1], row)
 
 
 @pytest.mark.parametrize("registers", [0, 2])

@@ -170,6 +170,35 @@ def test_another_normalisation_and_size_at_once():
     assert torch.equal(teacher.module.images, second)
 
 
+@pytest.mark.parametrize("kind", ["resnet", "timm", "vit"])
+@pytest.mark.parametrize("times", [0.5, 1, 1.5])
+def test_a_network_without_a_fixed_size_sees_larger_images_as_the_student_does(kind, times):
+    """Smaller ones are resized for it: it was trained on its own, and might have none left inside."""
+    made = classifier_of(kind)
+    own = (made.image_spec.height, made.image_spec.width)
+    size = tuple(int(edge * times) for edge in own)
+    teacher, shapes = of_classifier(made), []
+    made.module.register_forward_pre_hook(lambda module, inputs: shapes.append(tuple(inputs[0].shape[2:])))
+    student = replace(made.image_spec, height=size[0], width=size[1])
+    assert answers(teacher.for_student(student, LABELS), random_images(*size)).shape == (2, 3)
+    assert shapes == [size if times > 1 and kind != "vit" else own]
+
+
+def test_an_identity_is_of_all_that_decides_the_answers():
+    made = classifier_of("vit")
+    identity = of_classifier(made).identity
+    assert (
+        identity == of_classifier(classifier_of("vit")).identity == of_classifier(replace(made, reference="x")).identity
+    )
+    others = [
+        replace(made, labels=LABELS[::-1]),
+        replace(made, image_spec=replace(SPEC, mean=(0.5,) * 3)),
+        replace(made, module=build(made.architecture, seed=4)),
+        replace(made, architecture=replace(made.architecture, heads=4)),
+    ]
+    assert len({identity, *(of_classifier(other).identity for other in others)}) == 5
+
+
 @pytest.mark.parametrize(
     ("theirs", "asked", "columns"),
     [

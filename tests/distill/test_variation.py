@@ -54,6 +54,13 @@ def test_no_crop_resizes_an_image_of_another_size():
     np.testing.assert_array_equal(varied(NOTHING, image, 1).numpy(), preprocess(image, SPEC))
 
 
+@pytest.mark.parametrize("size", [(30, 20), (16, 40), (8, 9), (10, 12)])
+def test_no_crop_cuts_the_centre_as_the_test_does_where_the_spec_says_so(size):
+    for spec in (replace(SPEC, resize=16), replace(SPEC, resize=12), replace(SPEC, resize=9)):
+        image = picture(*size)
+        np.testing.assert_array_equal(varied(NOTHING, image, 1, spec).numpy(), preprocess(image, spec))
+
+
 EVERYTHING = Augmentation(area=(0.2, 1.0), erase=0.5)
 
 
@@ -130,6 +137,24 @@ def test_shifted_moves_the_image_by_up_to_so_many_pixels_and_black_comes_in(shif
         if seen == ways:
             break
     assert seen == ways
+
+
+@pytest.mark.parametrize(("resize", "black"), [(20, False), (16, False), (12, True)])
+def test_where_the_test_cuts_the_centre_a_shift_cuts_beside_it(resize, black):
+    """What lies beyond the crop comes in, and black only where there is nothing more."""
+    spec, image = replace(SPEC, resize=resize), picture(resize, resize + 6)
+    augmentation, shift = replace(NOTHING, crop="shifted", shift=2), 2
+    padded = np.pad(np.asarray(image), ((4, 4), (4, 4), (0, 0)))
+    top, left = round((resize - 10) / 2) + 4, round((resize + 6 - 12) / 2) + 4
+    ways = {(down, across) for down in range(-shift, shift + 1) for across in range(-shift, shift + 1)}
+    seen, dark = set(), False
+    for seed in range(600):
+        found = pixels_of(varied(augmentation, image, seed, spec), spec)
+        cuts = {way: padded[top + way[0] :][:10, left + way[1] :][:, :12] for way in ways - seen}
+        seen |= {way for way, cut in cuts.items() if np.array_equal(cut, found)}
+        dark = dark or not found.any(axis=2).all()
+    assert seen == ways
+    assert dark == black
 
 
 def test_resized_cuts_rectangles_of_the_shares_of_area():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -72,7 +73,7 @@ def distill(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
     shard: Annotated[bool, typer.Option("--shard", help="Under torchrun: FSDP instead of DDP.")] = False,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that read images (default: one a core, but one).")
+        int | None, typer.Option(min=0, help="Processes that read images (default: one a core but one, at most 16).")
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Threads of PyTorch.")] = None,
     data_root: Annotated[
@@ -115,7 +116,6 @@ def distill(
         raise InvalidValue("name the images with --data and the student's file with --out")
     check_json_path(json)
     from vitlet.distill.job import Settings
-    from vitlet.measure.cores import available_cores
 
     bundle = out.with_suffix(".vitlet")
     if then == "compress":
@@ -128,17 +128,18 @@ def distill(
         device=device,
         shard=shard,
         threads=threads,
-        workers=max(0, available_cores() - 1) if workers is None else workers,
+        workers=_workers() if workers is None else workers,
         decisions=decisions,
         tensorboard=tensorboard,
         data_root=data_root,
         dtype=dtype,
     )
+    if not _is_first():
+        pipeline.distill(data, out, recipe=chosen, settings=settings)
+        return
     with live_progress() as progress:
         done = pipeline.distill(data, out, recipe=chosen, settings=settings, progress=progress)
-    if not _is_first():
-        return
-    _show(done, json)
+    _show(done, json, advise=then is None)
     if then == "compress":
         from vitlet.cli.compress import show, typed
 
@@ -147,7 +148,7 @@ def distill(
         show(compressed, None, "compress")
 
 
-def _show(done: DistillResult, json: str | None) -> None:
+def _show(done: DistillResult, json: str | None, *, advise: bool) -> None:
     """Print what came of it, and write the JSON document."""
     from rich.console import Console
 
@@ -159,7 +160,7 @@ def _show(done: DistillResult, json: str | None) -> None:
     rows = []
     for role, run in (("teacher", done.teacher), ("student", done.student)):
         if run is not None:
-            unreadable = run.epochs[-1].unreadable
+            unreadable = run.epochs[-1].unreadable + run.unreadable_test_images
             console.print(
                 f"{role}: {run.model}, {run.parameters / 1e6:.2f} M parameters, {len(run.epochs)} epochs, "
                 f"top-1 {100 * run.accuracy.top1:.2f} % of {run.test_images} test images"
@@ -167,10 +168,8 @@ def _show(done: DistillResult, json: str | None) -> None:
                 markup=False,
             )
             rows.append({"role": role, "status": "ok", **to_json(run)})
-    console.print(
-        f"Wrote {done.path}; try: vitlet compress {shlex.quote(str(done.path))} --data FOLDER --out FOLDER",
-        markup=False,
-    )
+    advice = f"; try: vitlet compress {shlex.quote(str(done.path))} --data FOLDER --out FOLDER" if advise else ""
+    console.print(f"Wrote {done.path}{advice}", markup=False)
     recipe = to_json(done.recipe)
     write_json(json, "distill", environment(done.student.threads), rows, model=str(done.path), recipe=recipe)
 
@@ -179,8 +178,13 @@ def _toml(value: str | int) -> str:
     return str(value) if isinstance(value, int) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _workers() -> int:
+    """A process for each core but one, shared by the processes that torchrun started on this machine; at most 16."""
+    from vitlet.measure.cores import available_cores
+
+    return min(16, max(0, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+
+
 def _is_first() -> bool:
     """Whether this is the process that reports, of those that torchrun started."""
-    import os
-
     return os.environ.get("RANK", "0") == "0"

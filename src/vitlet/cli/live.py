@@ -60,6 +60,8 @@ def live_progress() -> Iterator[ProgressCallback]:
                 stage = step.stage
                 bars.reset(task)
             title = STAGES.get(step.stage, step.stage.capitalize())
+            if step.milestone:
+                bars.console.print(f"{title} {step.detail}".strip(), markup=False, highlight=False)
             bars.update(
                 task, description=f"{title} {step.detail}".strip(), completed=step.done, total=step.total or None
             )

@@ -83,6 +83,8 @@ def _load(name: str, root: Path | None) -> Mapping[str, Any]:
         raise Unsupported(
             f"{name} needs the package datasets, which is missing; install it with: pip install 'vitlet[datasets]'"
         ) from error
+    if int(datasets.__version__.split(".")[0]) < 4:  # it would run a repository's own script
+        raise Unsupported(f"datasets {datasets.__version__} is too old; install 4 or newer: pip install -U datasets")
     try:
         return datasets.load_dataset(source, config, cache_dir=None if root is None else str(root))
     except DatasetNotFoundError as error:

@@ -74,8 +74,11 @@ class DecisionStore:
             raise _damaged(path, "they are no numbers")
         return StoredEpoch(tensors, self.classes)
 
-    def add(self, positions: Tensor, logits: Tensor) -> None:
-        """Take up the teacher's logits, float [batch, classes], for these positions of the current epoch."""
+    def add(self, positions: Tensor, logits: Tensor) -> Tensor:
+        """Take up the teacher's logits, float [batch, classes], for these positions of the current epoch; returns
+        them as they will be read again.
+        """
+        device = logits.device
         if not self._kept:
             self._kept = {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in self._shapes().items()}
         logits = logits.detach().float().cpu()
@@ -85,6 +88,7 @@ class DecisionStore:
         if self.classes > MOST_CLASSES:
             others = logits.scatter(1, classes, -math.inf).logsumexp(dim=1)
             self._kept["others"][positions] = others.half()
+        return StoredEpoch(self._kept, self.classes).logits(positions).to(device)
 
     def finish(self, epoch: int, processes: Processes) -> None:
         """Write what was added as that epoch's file, all processes' parts together.
@@ -97,14 +101,16 @@ class DecisionStore:
         for name, value in self._kept.items():
             # Each position was filled by one process and is zero in the others.
             self._kept[name] = processes.sum(value.double()).to(value.dtype) if processes.world > 1 else value
-        if processes.is_main:
-            data = save(self._kept, metadata={"vitlet_decisions": json.dumps(_plain(self.identity))})
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                put_whole(self._path(epoch), data)
-            except OSError as error:
-                raise TrainingFailed(f"decisions cannot be stored in {self.folder} ({error.strerror})") from error
+        processes.first(lambda: self._write(epoch))
         self._kept = {}
+
+    def _write(self, epoch: int) -> None:
+        data = save(self._kept, metadata={"vitlet_decisions": json.dumps(_plain(self.identity))})
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            put_whole(self._path(epoch), data)
+        except OSError as error:
+            raise TrainingFailed(f"decisions cannot be stored in {self.folder} ({error.strerror})") from error
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitlet.data.labelled import LabelledImages
 from vitlet.distill.heads import Heads
@@ -13,11 +13,11 @@ from vitlet.distill.state import Accuracy
 from vitlet.errors import NoImages
 from vitlet.records import ImageSpec
 
-_BATCH = 250
+_BATCH = 64
 
 
 def evaluate(
-    called: nn.Module,
+    called: Heads,
     test: LabelledImages,
     spec: ImageSpec,
     *,
@@ -26,7 +26,7 @@ def evaluate(
     workers: int = 0,
 ) -> Accuracy:
     """The shares of test images that the model, and each of its heads if it has two, answers right; all processes
-    take part. ``called`` is a ``Heads``, or what wraps one; it is put in eval mode. Unreadable images do not count.
+    take part. ``called`` is put in eval mode. Unreadable images do not count.
 
     Raises:
         NoImages: no test image can be read.
@@ -47,8 +47,9 @@ def evaluate(
     if not count:
         raise NoImages("none of the test images could be read")
     shares = [int(n) / count for n in right[:3]]
-    two = getattr(called, "module", called)
-    return Accuracy(*shares) if isinstance(two, Heads) and two.count == 2 else Accuracy(shares[0])
+    if called.count == 1:
+        return Accuracy(shares[0], images=count)
+    return Accuracy(shares[0], shares[1], shares[2], images=count)
 
 
 def _mean(heads: tuple[Tensor, ...]) -> Tensor:

@@ -12,25 +12,14 @@ from vitlet.errors import Unsupported
 
 class Events:
     """Writes loss and learning rate of steps, and what each epoch brought, as event files in ``folder``; with
-    None nothing at all.
+    None nothing at all. A run that goes on at step ``begin`` takes back what was written of later ones.
 
     Raises:
         Unsupported: TensorBoard is not installed.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._writer: Any = None
-        if folder is None:
-            return
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its own dependencies
-                from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise Unsupported(
-                "--tensorboard needs TensorBoard; install it with: pip install 'vitlet[tensorboard]'"
-            ) from error
-        self._writer = SummaryWriter(str(folder))
+    def __init__(self, folder: Path | None, begin: int = 0) -> None:
+        self._writer: Any = None if folder is None else summary_writer()(str(folder), purge_step=begin or None)
 
     def step(self, number: int, loss: float, learning_rate: float) -> None:
         """After step ``number`` of the whole run."""
@@ -58,3 +47,20 @@ class Events:
         """Write out what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+def summary_writer() -> Any:
+    """PyTorch's writer of event files.
+
+    Raises:
+        Unsupported: TensorBoard is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own dependencies
+            from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Unsupported(
+            "--tensorboard needs TensorBoard; install it with: pip install 'vitlet[tensorboard]'"
+        ) from error
+    return SummaryWriter

@@ -29,10 +29,12 @@ def told() -> Iterator[None]:
 
 def _sentence(error: RuntimeError) -> str | None:
     reason = (str(error).splitlines() or [""])[0][:160]
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
         return (
             "the device has too little memory for this; make training.batch smaller, or use more devices with --shard"
         )
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return f"torch.compile failed ({reason}); it needs a C++ compiler: install one, or set training.compile=false"
     if isinstance(error, _GONE) or any(word in str(error) for word in _GLOO):
         return f"another process of this run ended or cannot be reached ({reason})"
     if reason.startswith("DataLoader worker (pid"):  # what a living one raises is "Caught ... in DataLoader worker"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -58,7 +59,7 @@ def load_hf_teacher(name: str, *, progress: ProgressCallback = no_progress) -> T
         logits: Tensor = model(pixel_values=images).logits
         return logits
 
-    return Teacher(teacher.name, answer, teacher.spec, labels, teacher.identity, teacher.parameters, model)
+    return replace(teacher, answer=answer)
 
 
 def _spec(processor: Any, config: Any) -> ImageSpec:

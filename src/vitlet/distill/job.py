@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,16 +15,18 @@ from vitlet.data.datasets import load_dataset
 from vitlet.data.labelled import LabelledImages, LabelledPixels
 from vitlet.distill.decisions import DecisionStore, digest
 from vitlet.distill.evaluation import evaluate
-from vitlet.distill.events import Events
+from vitlet.distill.events import summary_writer
+from vitlet.distill.failures import told
 from vitlet.distill.heads import Heads, with_head
 from vitlet.distill.processes import DeviceChoice, Processes, all_processes
 from vitlet.distill.recipe import SMALL_RESNET, Objective, Recipe
 from vitlet.distill.recipe_file import recipe_text
 from vitlet.distill.state import Accuracy, Epoch, StateFile
 from vitlet.distill.student import make_student, trainable
+from vitlet.distill.task import Running, Task, check
 from vitlet.distill.teacher import Teacher, load_teacher, of_classifier
-from vitlet.distill.trainer import Running, Task, fit, torch_threads
-from vitlet.errors import InvalidValue, NotWritable, OutputExists, TrainingFailed
+from vitlet.distill.trainer import fit, torch_threads
+from vitlet.errors import InvalidValue, NotWritable, OutputExists
 from vitlet.models.checkpoint import save_checkpoint
 from vitlet.models.small_resnet import small_resnet
 from vitlet.models.vit import VisionTransformer
@@ -43,6 +46,7 @@ class Run:
     accuracy: Accuracy
     train_images: int
     test_images: int
+    unreadable_test_images: int
     torch: str
     device: str
     threads: int
@@ -116,22 +120,38 @@ def distill(
     """
     settings = settings or Settings()
     work = settings.work if settings.work is not None else out.with_name(f"{out.stem}.training")
-    with all_processes(settings.device) as processes, torch_threads(settings.threads):
+    if settings.tensorboard:
+        summary_writer()
+    with told(), all_processes(settings.device) as processes, torch_threads(settings.threads):
         # The first process alone may look: another could see what the first has made already.
-        _agree(processes, lambda: _check_paths(out, work, settings.resume))
-        train = load_dataset(data, "train", settings.data_root)
-        test = load_dataset(data, "test", settings.data_root)
-        if train.class_names != test.class_names:
-            raise InvalidValue(f"{data} has other classes for training than for testing")
-        if processes.is_main:
-            write_whole(work / "recipe.toml", recipe_text(recipe).encode())
-        running = _Job(data, train, test, recipe, settings, work, processes, progress)
-        teacher, taught = _teacher(running, find_teacher)
-        classifier, student = _train_student(running, teacher)
-        if processes.is_main:
-            save_checkpoint(classifier, out, dtype=settings.dtype)
-        processes.wait()
-    return DistillResult(classifier, out, recipe, student, taught, "" if teacher is None else teacher.name)
+        processes.first(lambda: _check_paths(out, work, settings.resume))
+        train, test = _load(data, settings, processes)
+        job = _Job(data, train, test, recipe, settings, work, processes, progress)
+        classifier, student_task = _student_task(job)
+        task = None if recipe.teacher.model != SMALL_RESNET else _teacher_task(job, classifier.image_spec)
+        check(student_task, job.running("student"))
+        if recipe.objective.kind != "none" and task is not None:
+            check(task, job.running("teacher"))
+        teacher, taught = _teacher(job, task, find_teacher)
+        trained, student = _train_student(job, classifier, student_task, teacher)
+        processes.first(lambda: save_checkpoint(trained, out, dtype=settings.dtype))
+    return DistillResult(trained, out, recipe, student, taught, "" if teacher is None else teacher.name)
+
+
+def _load(data: str, settings: Settings, processes: Processes) -> tuple[LabelledImages, LabelledImages]:
+    """Training and test images; what has to be downloaded is so by one process."""
+    found: list[LabelledImages] = []
+
+    def load() -> None:
+        found[:] = [load_dataset(data, split, settings.data_root) for split in ("train", "test")]
+
+    processes.first(load)
+    if not found:
+        load()
+    train, test = found
+    if train.class_names != test.class_names:
+        raise InvalidValue(f"{data} has other classes for training than for testing")
+    return train, test
 
 
 @dataclass(frozen=True)
@@ -148,10 +168,9 @@ class _Job:
     progress: ProgressCallback
 
     def running(self, stage: str) -> Running:
-        wanted = self.settings.tensorboard and self.processes.is_main
-        events = Events(self.work / "tensorboard" / stage if wanted else None)
+        curves = self.work / "tensorboard" / stage if self.settings.tensorboard and self.processes.is_main else None
         shard = self.settings.shard and stage == "student"
-        return Running(self.processes, self.settings.workers, shard, stage, self.progress, events)
+        return Running(self.processes, self.settings.workers, shard, stage, self.progress, curves)
 
     def run(self, model: str, parameters: int, epochs: tuple[Epoch, ...], accuracy: Accuracy) -> Run:
         return Run(
@@ -160,7 +179,8 @@ class _Job:
             epochs,
             accuracy,
             self.train.count,
-            self.test.count,
+            accuracy.images,
+            self.test.count - accuracy.images,
             str(torch.__version__),
             str(self.processes.device),
             torch.get_num_threads(),
@@ -168,57 +188,62 @@ class _Job:
         )
 
 
-def _teacher(job: _Job, find_teacher: Callable[[str], Teacher]) -> tuple[Teacher | None, Run | None]:
+def _student_task(job: _Job) -> tuple[Classifier, Task]:
+    """The student as it begins, and what it is to learn; its teacher is still to come."""
+    recipe = job.recipe
+    classifier = make_student(recipe, job.train.class_names, own_spec(job.train), progress=job.progress)
+    spec = classifier.image_spec
+    return classifier, Task(job.train, job.test, spec, recipe.training, recipe.augmentation, recipe.objective)
+
+
+def _teacher_task(job: _Job, spec: ImageSpec) -> Task:
+    """What a teacher that is trained first learns: the labels, on images as the student sees them."""
+    wanted = job.recipe.teacher
+    objective = Objective("none", label_smoothing=wanted.label_smoothing)
+    return Task(job.train, job.test, spec, wanted.training, wanted.augmentation, objective)
+
+
+def _teacher(job: _Job, task: Task | None, find_teacher: Callable[[str], Teacher]) -> tuple[Teacher | None, Run | None]:
     if job.recipe.objective.kind == "none":
         return None, None
-    if job.recipe.teacher.model != SMALL_RESNET:
-        teacher = find_teacher(job.recipe.teacher.model)
-        teacher.to(job.processes.device)
-        return teacher, None
-    return _train_teacher(job)
+    if task is not None:
+        return _train_teacher(job, task)
+    teacher = find_teacher(job.recipe.teacher.model)
+    teacher.to(job.processes.device)
+    return teacher, None
 
 
-def _train_teacher(job: _Job) -> tuple[Teacher, Run]:
+def _train_teacher(job: _Job, task: Task) -> tuple[Teacher, Run]:
     """Train the small ResNet, going on from a state in ``work``, and keep it as ``work/teacher.safetensors``."""
-    wanted, spec = job.recipe.teacher, own_spec(job.train)
-    classifier = small_resnet(spec, job.train.class_names, seed=wanted.training.seed)
+    classifier = small_resnet(task.spec, job.train.class_names, seed=task.training.seed)
     module = classifier.module
-    objective = Objective("none", label_smoothing=wanted.label_smoothing)
-    task = Task(job.train, job.test, spec, wanted.training, wanted.augmentation, objective)
     identity = {"model": SMALL_RESNET, **_identity(job, task)}
     epochs = fit(module, task, StateFile(job.work / "teacher", identity), job.running("teacher"))
-    accuracy = evaluate(Heads(module), job.test, spec, processes=job.processes, workers=job.settings.workers)
-    if job.processes.is_main:
-        save_checkpoint(classifier, job.work / "teacher.safetensors")
+    accuracy = evaluate(Heads(module), job.test, task.spec, processes=job.processes, workers=job.settings.workers)
+    job.processes.first(lambda: save_checkpoint(classifier, job.work / "teacher.safetensors"))
     teacher = of_classifier(classifier)
     return teacher, job.run(SMALL_RESNET, teacher.parameters, epochs, accuracy)
 
 
-def _train_student(job: _Job, teacher: Teacher | None) -> tuple[Classifier, Run]:
+def _train_student(job: _Job, classifier: Classifier, task: Task, teacher: Teacher | None) -> tuple[Classifier, Run]:
     """Train the student, going on from a state in ``work``."""
-    recipe, labels = job.recipe, job.train.class_names
-    classifier = make_student(recipe, labels, own_spec(job.train), progress=job.progress)
-    task = Task(
-        job.train,
-        job.test,
-        classifier.image_spec,
-        recipe.training,
-        recipe.augmentation,
-        recipe.objective,
-        None if teacher is None else teacher.for_student(classifier.image_spec, labels),
-    )
+    recipe = job.recipe
     identity = {
         "student": to_json(classifier.architecture),
         "start": digest(classifier.module),
         "teacher": "" if teacher is None else teacher.identity,
         **_identity(job, task),
     }
+    if teacher is not None:
+        task = replace(task, teacher=teacher.for_student(task.spec, job.train.class_names))
     task = replace(task, store=_store(job, task, identity))
     module = trainable(classifier, recipe.training.drop_path)
-    epochs = fit(module, task, StateFile(job.work / "student", identity), job.running("student"))
+    state = StateFile(job.work / "student", identity)
+    if not state.path.exists():  # or it would take the place of the one that was run, before a mistake is noticed
+        job.processes.first(lambda: write_whole(job.work / "recipe.toml", recipe_text(recipe).encode()))
+    epochs = fit(module, task, state, job.running("student"))
     plain = _plain(module, classifier.architecture, job)
-    spec, workers = classifier.image_spec, job.settings.workers
-    accuracy = evaluate(Heads(plain), job.test, spec, processes=job.processes, workers=workers)
+    accuracy = evaluate(Heads(plain), job.test, task.spec, processes=job.processes, workers=job.settings.workers)
     trained = with_head(replace(classifier, module=plain.cpu(), random_weights=False), recipe.objective.head)
     parameters = sum(p.numel() for p in trained.module.parameters())
     return trained, job.run(classifier.reference, parameters, epochs, accuracy)
@@ -241,7 +266,8 @@ def _identity(job: _Job, task: Task) -> dict[str, Any]:
         "preprocessing": to_json(task.spec),
         "training settings": to_json(task.training),
         "augmentation": to_json(task.augmentation),
-        "objective": to_json(task.objective),
+        # Which head answers in the end shapes nothing before.
+        "objective": to_json(replace(task.objective, head="average")),
         "number of processes": job.processes.world,
     }
 
@@ -255,6 +281,8 @@ def _store(job: _Job, task: Task, identity: dict[str, Any]) -> DecisionStore | N
     decided_by = {name: identity[name] for name in ("data", "preprocessing", "teacher")}
     # How often variations return does not change what the first ones are.
     decided_by["augmentation"] = to_json(replace(task.augmentation, cycle=0))
+    # An answer belongs to the very pixels, which these libraries make.
+    decided_by["packages"] = {name: version(name) for name in ("timm", "torchvision", "pillow")}
     decided_by |= {"seed": task.training.seed, "batch": task.training.batch, "bfloat16": task.training.bfloat16}
     return DecisionStore(job.settings.decisions, decided_by, task.order.positions, len(job.train.class_names))
 
@@ -275,21 +303,6 @@ def own_spec(data: LabelledImages) -> ImageSpec:
 def _per_channel(values: np.ndarray) -> tuple[float, float, float]:
     red, green, blue = (round(float(v), 4) for v in np.broadcast_to(values, (3,)))
     return red, green, blue
-
-
-def _agree(processes: Processes, check: Callable[[], None]) -> None:
-    """Let the first process check; if it refuses, none goes on."""
-    refusal: Exception | None = None
-    if processes.is_main:
-        try:
-            check()
-        except Exception as error:
-            refusal = error
-    refused = processes.sum(torch.tensor(int(refusal is not None)))
-    if refusal is not None:
-        raise refusal
-    if int(refused):
-        raise TrainingFailed("the first process refused to begin; its message says why")
 
 
 def _check_paths(out: Path, work: Path, resume: bool) -> None:

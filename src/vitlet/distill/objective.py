@@ -11,14 +11,14 @@ from vitlet.distill.losses.label import label_loss
 from vitlet.distill.recipe import Objective
 from vitlet.errors import InvalidValue
 
-#: Logits float [batch, classes] of each head: the class head's, and the distillation head's where there is one.
-Heads: TypeAlias = tuple[Tensor, ...]
+#: Float [batch, classes] of each head: the class head's, and the distillation head's where there is one.
+Logits: TypeAlias = tuple[Tensor, ...]
 
 
-def total_loss(objective: Objective, heads: Heads, targets: Tensor, teacher_logits: Tensor | None) -> Tensor:
+def total_loss(objective: Objective, heads: Logits, targets: Tensor, teacher_logits: Tensor | None) -> Tensor:
     """``(1 - weight) * CE(class head, label) + weight * D(head, teacher)`` (DeiT, 2012.12877, eqs. 2 and 3).
 
-    heads: see ``Heads``; targets: int64 [batch] or float [batch, classes]; teacher_logits: float
+    heads: see ``Logits``; targets: int64 [batch] or float [batch, classes]; teacher_logits: float
     [batch, classes], None without a teacher -> float32 []. ``D`` is of the class head, of the
     distillation head, or the mean of both, as ``objective.through`` says. Without a teacher all heads learn
     the labels, for the same share.
@@ -37,7 +37,7 @@ def total_loss(objective: Objective, heads: Heads, targets: Tensor, teacher_logi
     distance = DISTILLATION_LOSSES[objective.kind]
     by_teacher = _mean([distance(logits, teacher_logits, objective.temperature) for logits in taught])
     by_label = label_loss(heads[0], targets, smoothing=smoothing)
-    return (1 - objective.weight) * by_label + objective.weight * by_teacher
+    return (1 - objective.share) * by_label + objective.share * by_teacher
 
 
 def _mean(losses: list[Tensor]) -> Tensor:

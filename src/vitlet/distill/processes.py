@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vitlet.distill.failures import told
 from vitlet.distill.heads import Heads
-from vitlet.errors import InvalidValue, Unsupported
+from vitlet.errors import TrainingFailed, Unsupported
 
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -45,27 +45,43 @@ class Processes:
                 values.copy_(on_device)
         return values
 
-    def wait(self) -> None:
-        """Go on when all processes are here."""
+    def first(self, action: Callable[[], object]) -> None:
+        """Let the first process do this alone; if it fails there, it fails here too.
+
+        Raises:
+            TrainingFailed: in the others. (The first raises what went wrong.)
+        """
+        failure: BaseException | None = None
+        if self.is_main:
+            try:
+                action()
+            except Exception as error:
+                failure = error
+        failed = self.sum(torch.tensor(int(failure is not None)))
+        if failure is not None:
+            raise failure
+        if int(failed):
+            raise TrainingFailed("the first process could not go on; its message says why")
+
+    def from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the first one's values, in place."""
         if self.world > 1:
             with told():
-                dist.barrier()
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
 
     def wrapped(self, heads: Heads, *, shard: bool) -> nn.Module:
         """What to call in a training step: with several processes DistributedDataParallel, or with ``shard``
         FSDP2 (each block's weights, gradients and optimizer state parted among all).
-
-        Raises:
-            InvalidValue: ``shard`` with one process.
         """
         if shard:
-            if self.world == 1:
-                raise InvalidValue("there is one process, so nothing to shard; start several with torchrun")
+            from torch.distributed.device_mesh import init_device_mesh
             from torch.distributed.fsdp import fully_shard
 
+            mesh = init_device_mesh(self.device.type, (self.world,))
             for block in getattr(heads.model, "blocks", ()):
-                fully_shard(block)
-            fully_shard(heads)
+                fully_shard(block, mesh=mesh)
+            fully_shard(heads, mesh=mesh)
             return heads
         if self.world == 1:
             return heads
@@ -91,17 +107,20 @@ def all_processes(device: DeviceChoice = "auto") -> Iterator[Processes]:
     if device == "cpu" or not found:
         here = torch.device("cpu")
     else:
-        here = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if local >= torch.cuda.device_count():
+            raise Unsupported(f"there are {torch.cuda.device_count()} CUDA devices for more processes; start as many")
+        here = torch.device("cuda", local)
         torch.cuda.set_device(here)
     if world == 1:
         yield Processes(0, 1, here)
         return
     with told():
-        dist.init_process_group("nccl" if here.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Processes(rank, world, here)
-    finally:
-        dist.destroy_process_group()
+        on_gpu = here.type == "cuda"
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=_PATIENCE, device_id=here if on_gpu else None)
+    yield Processes(rank, world, here)
+    # Not after an error: NCCL would wait here for processes that may be gone, and torchrun could not end the run.
+    dist.destroy_process_group()
 
 
 def full_state(module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from vitlet.errors import InvalidValue
 from vitlet.records import Interpolation
@@ -16,6 +16,9 @@ from vitlet.records import Interpolation
 Kind: TypeAlias = Literal["none", "soft", "hard"]
 Through: TypeAlias = Literal["class", "token", "both"]
 Head: TypeAlias = Literal["average", "class", "distillation"]
+
+#: The share of the teacher in the loss that the paper has (DeiT section 3; eq. 3 is of equal parts).
+PAPER_WEIGHTS = {"none": 0.0, "soft": 0.1, "hard": 0.5}
 
 #: The teacher that is trained first, on the same data (``vitlet.models.small_resnet``).
 SMALL_RESNET = "small-resnet"
@@ -62,24 +65,31 @@ class Objective:
 
     ``kind``: "hard" is the cross-entropy with the teacher's decision (DeiT eq. 3, weight 1/2); "soft" the
     Kullback-Leibler divergence of both softmaxes at ``temperature``, times its square (eq. 2: weight
-    0.1, temperature 3.0); "none" has no teacher. ``through`` says which head learns from the
-    teacher: the "class" head itself (usual distillation, no token), the distillation head on its
-    "token" (DeiT), or "both", each for a half. ``head`` is what answers at inference with a token:
-    one head, or the "average" of both (DeiT's "classification with joint classifiers").
+    0.1, temperature 3.0); "none" has no teacher. A ``weight`` of "paper" is the one given here. ``through``
+    says which head learns from the teacher: the "class" head itself (usual distillation, no token), the
+    distillation head on its "token" (DeiT), or "both", each for a half. ``head`` is what answers at inference
+    with a token: one head, or the "average" of both (DeiT's "classification with joint classifiers").
     ``label_smoothing`` softens true labels only, never the teacher's decisions (DeiT section 3).
     """
 
     kind: Kind = "hard"
     through: Through = "token"
-    weight: float = 0.5
+    weight: float | Literal["paper"] = "paper"
     temperature: float = 3.0
     head: Head = "average"
     label_smoothing: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self, {"weight": (0, 1), "temperature": (0.01, 1000), "label_smoothing": (0, 0.9)})
+        if self.weight != "paper":
+            _check(self, {"weight": (0, 1)})
+        _check(self, {"temperature": (0.01, 1000), "label_smoothing": (0, 0.9)})
         if self.head != "average" and not self.has_token:
             raise InvalidValue(f"objective.head is {self.head!r}, but without a distillation token there is one head")
+
+    @property
+    def share(self) -> float:
+        """The teacher's share of the loss, as a number."""
+        return PAPER_WEIGHTS[self.kind] if self.weight == "paper" else float(self.weight)
 
     @property
     def has_token(self) -> bool:
@@ -173,10 +183,11 @@ class Augmentation:
 @dataclass(frozen=True)
 class Teacher:
     """Who teaches: a model reference (``timm:regnety_160``, ``hf:...``, a checkpoint, a bundle), or
-    "small-resnet", which is trained first, by ``training`` and ``augmentation``. ``smoothing`` is that
-    of its labels."""
+    "small-resnet", which is trained first, by ``training`` and ``augmentation``; ``label_smoothing`` is that
+    of its labels then."""
 
-    model: str = "timm:regnety_160"  # RegNetY-16GF, the best teacher of DeiT's table 2
+    #: RegNetY-16GF as DeiT trained it, the best teacher of its table 2. (timm's default weights are others.)
+    model: str = "timm:regnety_160.deit_in1k"
     label_smoothing: float = 0.1
     training: Training = field(default_factory=Training)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -196,7 +207,3 @@ class Recipe:
     objective: Objective = field(default_factory=Objective)
     training: Training = field(default_factory=Training)
     augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def sections(self) -> dict[str, Any]:
-        """The sections by name."""
-        return {name: getattr(self, name) for name in ("student", "teacher", "objective", "training", "augmentation")}

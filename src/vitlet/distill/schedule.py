@@ -21,14 +21,13 @@ def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimiz
     Raises:
         InvalidValue: timm has no such optimizer, or cannot use it here.
     """
-    from timm.optim._optim_factory import create_optimizer_v2, list_optimizers
+    from timm.optim._optim_factory import create_optimizer_v2
     from timm.optim._param_groups import param_groups_weight_decay
 
+    check_optimizer(training)
     name = training.optimizer.lower()
-    if name not in list_optimizers():
-        raise InvalidValue(f"timm has no optimizer {training.optimizer!r}; adamw is DeiT's")
-    # Muon is for the matrices inside; tokens, positions and heads get AdamW, as its authors do.
-    fallback = (*SPARED, "head", "distillation_head", "fc") if "muon" in name else ()
+    # Muon is for matrices; tokens and positions get the AdamW within it, as biases and norms do.
+    fallback = SPARED if "muon" in name else ()
     groups: Any = param_groups_weight_decay(
         module, training.weight_decay, no_weight_decay_list=SPARED, fallback_list=fallback
     )
@@ -42,9 +41,22 @@ def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimiz
         raise InvalidValue(f"optimizer {name!r} cannot be used here: {error}") from error
 
 
+def check_optimizer(training: Training) -> None:
+    """Whether timm has the optimizer.
+
+    Raises:
+        InvalidValue: it has not.
+    """
+    from timm.optim._optim_factory import list_optimizers
+
+    if training.optimizer.lower() not in list_optimizers():
+        raise InvalidValue(f"timm has no optimizer {training.optimizer!r}; adamw is DeiT's")
+
+
 def make_schedule(optimizer: torch.optim.Optimizer, training: Training, steps: int) -> Any:
     """timm's cosine schedule with linear warm-up over the run's steps (``steps`` an epoch); its
-    ``step_update(step)`` sets the learning rate of that step, so it needs no state of its own.
+    ``step_update(step)`` sets the learning rate of that step, so it needs no state of its own. (DeiT's script changes
+    it once an epoch, and lets the cosine run on under the warm-up.)
     """
     from timm.scheduler.cosine_lr import CosineLRScheduler
 

@@ -18,11 +18,12 @@ from vitlet.whole_file import put_whole
 @dataclass(frozen=True)
 class Accuracy:
     """Shares of test images answered right: by the model's own output, and by each head where there
-    are two (the model's output then being their mean)."""
+    are two (the model's output then being their mean). ``images`` could be read and were counted."""
 
     top1: float
     class_head: float | None = None
     distillation_head: float | None = None
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class StateFile:
                 f"the training state {self.path} is damaged ({type(error).__name__}); delete it and start again"
             ) from error
         mine = to_json(dict(self.identity))
-        different = sorted(k for k in {*identity, *mine} if identity.get(k) != mine.get(k))
+        different = _differences(identity, mine)
         if different:
             raise InvalidValue(
                 f"{self.path} was begun with another {' and '.join(different)}; "
@@ -101,3 +102,16 @@ class StateFile:
         if self.path.exists():
             return f"the last finished epoch is in {self.path}: run the same with --resume to go on from it"
         return "no epoch was finished, so there is nothing to resume"
+
+
+def _differences(begun: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """What differs, a setting by its name and both values, another thing by its name alone."""
+    found = []
+    for part in sorted({*begun, *mine}):
+        old, new = begun.get(part), mine.get(part)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+            found += [f"{part}.{name} ({old.get(name)}, now {new.get(name)})" for name in names]
+        elif old != new:
+            found.append(part)
+    return found

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from vitlet.data.labels import match_classes
 from vitlet.distill.recipe import Recipe
 from vitlet.errors import InvalidValue
-from vitlet.models.positions import resize_classifier
+from vitlet.models.positions import resize_classifier, resized_spec
 from vitlet.models.reference import load
 from vitlet.models.vit import VisionTransformer, build_vit, sine_cosine_positions
 from vitlet.records import Classifier, ImageSpec, ProgressCallback, VitArchitecture, no_progress
+
+#: A ViT by sizes may not cut an image into more: attention would take days (and 1024 are 32 x 32).
+MOST_PATCHES = 1024
 
 
 def make_student(
@@ -85,8 +89,9 @@ def new_weights(architecture: VitArchitecture, *, seed: int, initialisation: str
 
 
 def take_weights(module: VisionTransformer, start: Classifier, labels: tuple[str, ...]) -> None:
-    """Give ``module`` the weights of ``start``. Heads of other classes stay as they were drawn; a
-    distillation token that ``start`` lacks begins as its class token, and the distillation head as its head.
+    """Give ``module`` the weights of ``start``. Of its heads the rows of the same classes are taken, by name, and
+    those of other classes stay as they were drawn. A distillation token that ``start`` lacks begins as its class
+    token, and the distillation head as its head.
 
     Raises:
         InvalidValue: the two differ in more than classes and distillation token.
@@ -98,9 +103,9 @@ def take_weights(module: VisionTransformer, start: Classifier, labels: tuple[str
     elif not module.distilled and getattr(start.module, "distilled", False):
         state["prefix"] = torch.cat([state["prefix"][:, :1], state["prefix"][:, 2:]], dim=1)
         state = {name: value for name, value in state.items() if not name.startswith("distillation_head.")}
-    if start.labels != labels:
-        heads = ("head.", "distillation_head.")
-        state |= {name: value for name, value in mine.items() if name.startswith(heads)}
+    for name in mine:
+        if name.startswith(("head.", "distillation_head.")) and name in state:
+            state[name] = _rows(state[name], start.labels, mine[name], labels)
     different = [
         n for n in sorted({*state, *mine}) if n not in state or n not in mine or state[n].shape != mine[n].shape
     ]
@@ -110,6 +115,15 @@ def take_weights(module: VisionTransformer, start: Classifier, labels: tuple[str
             "the same architecture"
         )
     module.load_state_dict(state)
+
+
+def _rows(theirs: Tensor, their_labels: tuple[str, ...], mine: Tensor, labels: tuple[str, ...]) -> Tensor:
+    """``mine`` [classes, ...] with the rows of ``theirs`` whose class has the same name."""
+    found, rows = match_classes(labels, their_labels).indices, mine.clone()
+    for row, their_row in enumerate(found):
+        if their_row >= 0 and theirs.shape[1:] == mine.shape[1:]:
+            rows[row] = theirs[their_row]
+    return rows
 
 
 def _architecture_of(reference: str, seed: int, progress: ProgressCallback) -> Classifier:
@@ -122,10 +136,16 @@ def _architecture_of(reference: str, seed: int, progress: ProgressCallback) -> C
 
 def _by_sizes(recipe: Recipe, labels: tuple[str, ...], spec: ImageSpec) -> Classifier:
     wanted = recipe.student
-    size = (wanted.image_size,) * 2 if wanted.image_size else (spec.height, spec.width)
+    spec = resized_spec(spec, wanted.image_size) if wanted.image_size else spec
+    patches = (spec.height // wanted.patch) * (spec.width // wanted.patch)
+    if patches > MOST_PATCHES:
+        raise InvalidValue(
+            f"images of {spec.height}x{spec.width} pixels are {patches} patches of {wanted.patch}, too many to train "
+            "on; set student.patch=16, or a smaller student.image_size"
+        )
     architecture = VitArchitecture(
-        image_height=size[0],
-        image_width=size[1],
+        image_height=spec.height,
+        image_width=spec.width,
         patch=wanted.patch,
         width=wanted.width,
         depth=wanted.depth,
@@ -134,7 +154,6 @@ def _by_sizes(recipe: Recipe, labels: tuple[str, ...], spec: ImageSpec) -> Class
         classes=len(labels),
         distillation_token=recipe.objective.has_token,
     )
-    spec = spec if size == (spec.height, spec.width) else replace(spec, height=size[0], width=size[1], resize=size)
     with torch.device("meta"):
         module = VisionTransformer(architecture)
     return Classifier(module, architecture, spec, labels, reference=_name(architecture), library="checkpoint")

@@ -58,9 +58,14 @@ def training_transform(augmentation: Augmentation, spec: ImageSpec) -> Callable[
     if a.crop != "resized":  # as DeiT does for small images: in the place of timm's random crop
         from torchvision.transforms import InterpolationMode
 
-        resize = transforms.Resize(size, InterpolationMode(spec.interpolation))
-        crop = [transforms.RandomCrop(size, padding=a.shift)] if a.crop == "shifted" and a.shift else []
-        whole.transforms[0] = transforms.Compose([resize, *crop])
+        shorter_edge = isinstance(spec.resize, int)  # what is beyond the crop then can come in by a shift
+        resize = transforms.Resize(spec.resize if shorter_edge else size, InterpolationMode(spec.interpolation))
+        cut: list[Any] = [transforms.CenterCrop(size)] if shorter_edge else []
+        if a.crop == "shifted" and a.shift:
+            cut = [transforms.RandomCrop(size, padding=a.shift)]
+            if shorter_edge:  # no further than that from the centre
+                cut = [transforms.CenterCrop([edge + 2 * a.shift for edge in size]), transforms.RandomCrop(size)]
+        whole.transforms[0] = transforms.Compose([resize, *cut])
     return whole
 
 
