@@ -9,7 +9,7 @@ import transformers
 from torch.nn import functional as F
 
 from vitlet.distill.recipe import SMALL_RESNET
-from vitlet.distill.teacher import Teacher, load_teacher, of_classifier, of_module
+from vitlet.distill.teacher import Teacher, load_teacher, of_classifier, of_module, same_classes
 from vitlet.errors import InvalidValue, ModelNotFound, ModelUnreadable, NotWritable, Unsupported
 from vitlet.models.build import build
 from vitlet.models.bundled import load_bundled
@@ -203,11 +203,11 @@ def test_an_identity_is_of_all_that_decides_the_answers():
     ("theirs", "asked", "columns"),
     [
         (LABELS, LABELS, [0, 1, 2]),
+        (("0", "1", "2"), ("2", "0"), [2, 0]),
         (LABELS, ("neither", "across", "down"), [2, 0, 1]),
         (LABELS, ("Down", "ACROSS"), [1, 0]),
         (("tabby, tabby cat", "goldfish, Carassius auratus", "ox"), ("goldfish", "tabby cat"), [1, 0]),
         (("T-shirt/top", "Coat", "Bag"), ("t_shirt_top", "bag"), [0, 2]),
-        (LABELS, ("2", "0"), [2, 0]),
     ],
 )
 def test_classes_are_found_by_their_names(theirs, asked, columns):
@@ -374,3 +374,9 @@ class TestHuggingFace:
     def test_a_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(ModelNotFound, match="there is no folder"):
             load_teacher(f"hf:{tmp_path / 'none'}")
+
+
+def test_classes_that_are_numbers_are_not_those_of_a_model_with_names():
+    assert same_classes(("0", "1"), ("tench", "goldfish", "shark")) == (-1, -1)
+    assert same_classes(("1", "0"), ("0", "1")) == (1, 0)
+    assert same_classes(("goldfish", "Tench"), ("tench", "goldfish", "shark")) == (1, 0)

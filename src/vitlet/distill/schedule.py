@@ -26,11 +26,7 @@ def make_optimizer(module: nn.Module, training: Training) -> torch.optim.Optimiz
 
     check_optimizer(training)
     name = training.optimizer.lower()
-    # Muon is for matrices; tokens and positions get the AdamW within it, as biases and norms do.
-    fallback = SPARED if "muon" in name else ()
-    groups: Any = param_groups_weight_decay(
-        module, training.weight_decay, no_weight_decay_list=SPARED, fallback_list=fallback
-    )
+    groups: Any = param_groups_weight_decay(module, training.weight_decay, no_weight_decay_list=SPARED)
     fused: dict[str, Any] = {"fused": True} if name == "adamw" else {}
     try:
         # The groups are made already; timm's own rule would not know tokens and positions.

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vitlet.data.labels import match_classes
 from vitlet.distill.recipe import Recipe
+from vitlet.distill.teacher import same_classes
 from vitlet.errors import InvalidValue
 from vitlet.models.positions import resize_classifier, resized_spec
 from vitlet.models.reference import load
@@ -119,7 +119,7 @@ def take_weights(module: VisionTransformer, start: Classifier, labels: tuple[str
 
 def _rows(theirs: Tensor, their_labels: tuple[str, ...], mine: Tensor, labels: tuple[str, ...]) -> Tensor:
     """``mine`` [classes, ...] with the rows of ``theirs`` whose class has the same name."""
-    found, rows = match_classes(labels, their_labels).indices, mine.clone()
+    found, rows = same_classes(labels, their_labels), mine.clone()
     for row, their_row in enumerate(found):
         if their_row >= 0 and theirs.shape[1:] == mine.shape[1:]:
             rows[row] = theirs[their_row]

@@ -103,11 +103,20 @@ def of_module(name: str, module: nn.Module, spec: ImageSpec, labels: tuple[str, 
     return Teacher(name, module, spec, labels, identity, parameters=parameters, module=module)
 
 
+def same_classes(class_names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[int, ...]:
+    """The index in ``labels`` of each class, by name; -1 where there is none. Names that are nothing but numbers are
+    the same only among numbers: what a model's class 7 is, the 7 of other data need not be.
+    """
+    if all(name.isdigit() for name in class_names) and not all(label.isdigit() for label in labels):
+        return (-1,) * len(class_names)
+    return match_classes(class_names, labels).indices
+
+
 def _columns(teacher: Teacher, class_names: tuple[str, ...]) -> Tensor | None:
     """Which of the teacher's logits are those of ``class_names``; None if they are the same in this order."""
     if teacher.labels == class_names:
         return None
-    match = match_classes(class_names, teacher.labels).indices
+    match = same_classes(class_names, teacher.labels)
     missing = [name for name, index in zip(class_names, match, strict=True) if index < 0]
     if missing or len(set(match)) < len(class_names):
         shown = ", ".join(missing[:3] or class_names[:3])
