@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import signal
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +88,33 @@ def test_workers_change_nothing(of, files):
     shared, also_unreadable = batches(data, 2)
     same(alone, shared)
     assert unreadable == also_unreadable == ({4, 5} if of == "files" else set())
+
+
+class Slow(LabelledPixels):
+    """Each image takes a while to read, as from a disk."""
+
+    def read(self, index):
+        time.sleep(READING_S)
+        return super().read(index)
+
+
+READING_S = 0.01
+
+
+@pytest.mark.parametrize(("workers", "waits"), [(0, True), (2, False)])
+def test_workers_read_while_the_device_computes(workers, waits):
+    """The device takes as long for a batch as one process for reading it; two are more than enough to feed it."""
+    fast = pixels(48)
+    data = Slow(fast.pixels, fast.labels, fast.class_names)
+    stream = training_stream(data, SPEC, VARIED, Order(data.count, 8), workers=workers)
+    for _ in stream.epoch(0):  # the workers start
+        pass
+    busy = 0.0
+    for _ in stream.epoch(1):
+        time.sleep(8 * READING_S)
+        busy += 8 * READING_S
+    assert (stream.waited_s > 0.8 * busy) is waits
+    assert (stream.waited_s < 0.5 * busy) is not waits  # the first batch of an epoch has to be waited for
 
 
 def test_a_stream_can_be_passed_again_and_epochs_differ():
@@ -175,6 +203,10 @@ class Deadly:
         return self.inside.read(index)
 
 
+#: torch may close the pipe to a process that is gone while a thread of its own still writes into it.
+ENDS_ROUGHLY = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
+
 @pytest.fixture
 def impatient(monkeypatch):
     """After an error DataLoader waits for each of its processes for five seconds, when the loader is collected."""
@@ -183,6 +215,7 @@ def impatient(monkeypatch):
     gc.collect()
 
 
+@ENDS_ROUGHLY
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("reads", ["training", "test"])
 def test_a_worker_that_dies_ends_in_a_sentence_that_names_the_option(reads):
@@ -199,6 +232,7 @@ class Faulty(Deadly):
         raise RuntimeError("a mistake")
 
 
+@ENDS_ROUGHLY
 @pytest.mark.usefixtures("impatient")
 def test_a_mistake_in_a_worker_is_not_told_as_its_death():
     with pytest.raises(RuntimeError, match="a mistake"):
