@@ -1,9 +1,12 @@
 """Batches are the same however many processes read them, and what cannot be read stops nothing but is counted."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -184,30 +187,43 @@ def test_no_readable_image_is_one_sentence(files):
         batches(files.subset([4, 5]), 0, order=Order(2, 2))
 
 
-def test_no_readable_image_is_the_same_sentence_out_of_a_worker():
+def test_no_readable_image_is_the_same_sentence_out_of_a_worker(failing):
     told = failing("unreadable", "training")
     assert told.startswith("NoImages: 24 images one after another cannot be read, the last: image ")
     assert told.endswith(": is truncated\n")
     assert told.count("\n") == 1
 
 
-def failing(*arguments: str) -> str:
-    """What ``dying_readers.py`` was told, in a process of its own."""
-    script = str(Path(__file__).with_name("dying_readers.py"))
-    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=120)
-    assert done.stdout, done.stderr
-    return done.stdout
+@pytest.fixture
+def failing(tmp_path):
+    """What ``dying_readers.py`` was told, in a process of its own; its readers are ended with it. (They hold its
+    output open, so that goes to files rather than to pipes, which would have to be read to their end.)
+    """
+
+    def run(*arguments: str) -> str:
+        script, told = str(Path(__file__).with_name("dying_readers.py")), tmp_path / "told"
+        with told.open("w") as out, (tmp_path / "errors").open("w") as errors:
+            process = subprocess.Popen(
+                [sys.executable, script, *arguments], stdout=out, stderr=errors, start_new_session=True
+            )
+            process.wait(timeout=120)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        assert told.read_text(), (tmp_path / "errors").read_text()
+        return told.read_text()
+
+    return run
 
 
 @pytest.mark.parametrize("reads", ["training", "test"])
-def test_a_worker_that_dies_ends_in_a_sentence_that_names_the_option(reads):
+def test_a_worker_that_dies_ends_in_a_sentence_that_names_the_option(reads, failing):
     told = failing("died", reads)
     assert told.startswith("TrainingFailed: a process that reads images died ")
     assert "(--workers)" in told
     assert told.count("\n") == 1
 
 
-def test_a_mistake_in_a_worker_is_not_told_as_its_death():
+def test_a_mistake_in_a_worker_is_not_told_as_its_death(failing):
     told = failing("mistaken", "training")
     assert told.startswith("RuntimeError: ")
     assert "a mistake" in told
