@@ -61,7 +61,8 @@ class DecisionStore:
             raise _damaged(path, str(error)) from error
         if not isinstance(told, dict):
             raise _damaged(path, "they do not say whose they are")
-        different = sorted(k for k in {*told, *self.identity} if told.get(k) != _plain(self.identity).get(k))
+        mine = _plain(self.identity)
+        different = sorted(k for k in {*told, *mine} if told.get(k) != mine.get(k))
         if different:
             raise InvalidValue(
                 f"the decisions in {self.folder} were stored for another {' and '.join(different)}; name another folder"

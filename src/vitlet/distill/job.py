@@ -239,8 +239,12 @@ def _train_student(job: _Job, classifier: Classifier, task: Task, teacher: Teach
     task = replace(task, store=_store(job, task, identity))
     module = trainable(classifier, recipe.training.drop_path)
     state = StateFile(job.work / "student", identity)
-    if not state.path.exists():  # or it would take the place of the one that was run, before a mistake is noticed
-        job.processes.first(lambda: write_whole(job.work / "recipe.toml", recipe_text(recipe).encode()))
+
+    def keep_recipe() -> None:
+        if not state.path.exists():  # or it would take the place of the one that was run, before a mistake is noticed
+            write_whole(job.work / "recipe.toml", recipe_text(recipe).encode())
+
+    job.processes.first(keep_recipe)
     epochs = fit(module, task, state, job.running("student"))
     plain = _plain(module, classifier.architecture, job)
     accuracy = evaluate(Heads(plain), job.test, task.spec, processes=job.processes, workers=job.settings.workers)

@@ -10,12 +10,12 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, get_type_hints
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
+from vitlet.data.find import path_at
 from vitlet.distill.recipe import Recipe
 from vitlet.errors import InvalidValue
 from vitlet.records import from_json, to_json
@@ -67,8 +67,8 @@ def _fill(table: Any, values: Mapping[str, Any]) -> None:
 def _text(name: str) -> str:
     if name in recipe_names():
         return (files("vitlet.distill") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
-    path = _file(name)
-    if path is None:
+    path = path_at(name)
+    if path is None or not path.is_file():
         known = ", ".join(recipe_names())
         raise InvalidValue(f"there is no recipe {name[:200]!r}; name a .toml file or one of {known}")
     try:
@@ -77,14 +77,6 @@ def _text(name: str) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValue(f"the recipe {name} cannot be read: {error}") from error
-
-
-def _file(name: str) -> Path | None:
-    try:
-        path = Path(name).expanduser()
-        return path if path.is_file() else None
-    except (OSError, RuntimeError):  # too long for a name, or the home of nobody
-        return None
 
 
 def _parsed(text: str, name: str) -> dict[str, Any]:
