@@ -104,13 +104,12 @@ def teachers(work):
 
 def students(work, part, parts):
     """Every arm with every seed, or each of them whose number leaves ``part`` when divided by ``parts``."""
-    taught = {"": "", **{kind: str(work / file) for kind, file in TEACHERS.items()}}
     for number, (seed, arm) in enumerate(itertools.product(SEEDS, ARMS)):
         if number % parts != part:
             continue
         kind, objective = ARMS[arm]
-        training = replace(TRAINING, seed=seed)
-        recipe = Recipe(SMALL, Teacher(taught[kind]), objective, training, VARIED)
+        teacher = Teacher(str(work / TEACHERS[kind])) if kind else Teacher()
+        recipe = Recipe(SMALL, teacher, objective, replace(TRAINING, seed=seed), VARIED)
         # Arms of a seed see the same images, so each teacher answers them once.
         decisions = work / "decisions" / f"{kind}-{seed}" if kind else None
         run(work, f"{slug(arm)}-{seed}", recipe, decisions=decisions)

@@ -90,6 +90,14 @@ def test_a_class_may_be_called_train(make: Callable[..., Path]) -> None:
     assert load_folder(make({"train": 2, "bus": 2}), "train").class_names == ("bus", "train")
 
 
+def test_test_images_in_a_folder_of_another_name(make: Callable[..., Path]) -> None:
+    """Else "train" and "holdout" would be taken for the classes."""
+    root = make({"train/cat": 3, "train/dog": 3, "holdout/cat": 2, "holdout/dog": 2})
+    for split in ("train", "test"):
+        with pytest.raises(InvalidValue, match=r"images in 'holdout' beside those in 'train'; call the .*validation"):
+            load_folder(root, split)
+
+
 def test_a_deep_image_counts_to_the_class_on_top(make: Callable[..., Path]) -> None:
     root = make({"cat/indoors/2024": 2, "cat": 1, "dog/cat": 2})
     images = load_folder(root, "train", holdout=0.01)

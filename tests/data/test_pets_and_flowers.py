@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image
 from torchvision.datasets import Flowers102, OxfordIIITPet
 
 from vitlet.data.datasets import load_dataset
-from vitlet.errors import HubUnreachable, UnreadableImage, Unsupported
+from vitlet.errors import HubUnreachable, UnreadableImage
 
 Picture = Callable[..., Image.Image]
 PETS = (("Abyssinian_1", 1), ("shiba_inu_2", 3), ("Abyssinian_100", 1), ("american_bulldog_7", 2))
@@ -110,16 +109,6 @@ def test_no_files_and_no_network(name: str, tmp_path: Path, capsys: pytest.Captu
     ):
         load_dataset(f"torchvision:{name}", "train", tmp_path)
     assert capsys.readouterr().out == ""
-
-
-def test_flowers_need_scipy_and_say_so_before_they_are_downloaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(Unsupported, match="needs SciPy to read its labels; install it with: pip install scipy"):
-        load_dataset("torchvision:Flowers102", "train", tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_folder_the_users_cache_is_taken(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:

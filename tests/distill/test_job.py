@@ -76,6 +76,16 @@ def test_teacher_and_student_end_to_end(tmp_path, settings):
     assert load_recipe(str(tmp_path / "student.training" / "recipe.toml")) == RECIPE
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_the_kept_recipe_says_which_arithmetic_it_was(able, tmp_path, settings, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    auto = replace(ONE, bfloat16="auto")
+    recipe = replace(RECIPE, training=auto, teacher=replace(RECIPE.teacher, training=auto))
+    done = distill(DATA, tmp_path / "student.safetensors", recipe, settings)
+    assert (done.recipe.training.bfloat16, done.recipe.teacher.training.bfloat16) == (able, able)
+    assert load_recipe(str(tmp_path / "student.training" / "recipe.toml")) == done.recipe
+
+
 def test_resumed_after_its_end_trains_nothing_more(tmp_path, settings):
     out = tmp_path / "student.safetensors"
     again = replace(settings, resume=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitlet.distill.processes import all_processes
+from vitlet.distill.processes import Processes, all_processes
 from vitlet.errors import Unsupported
 
 RUN = str(Path(__file__).with_name("killable_run.py"))
@@ -105,3 +105,19 @@ def test_a_device_that_is_not_there(monkeypatch):
         pass
     with all_processes("auto") as processes:
         assert (processes.rank, processes.world, processes.device.type, processes.is_main) == (0, 1, "cpu", True)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "found"), [({"avx512_bf16": True}, True), ({"bf16": True}, True), ({"avx2": True}, False)]
+)
+def test_bfloat16_where_the_processor_has_it(instructions, found, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    alone = Processes(0, 1, torch.device("cpu"))
+    assert alone.bfloat16("auto") is found
+    assert alone.bfloat16(True) is True
+    assert alone.bfloat16(False) is False
+
+
+def test_no_bfloat16_where_pytorch_does_not_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert Processes(0, 1, torch.device("cpu")).bfloat16("auto") is False

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vitlet.engines import engine
-from vitlet.engines.torch import processor
 from vitlet.errors import ModelUnreadable, Unsupported
 from vitlet.records import Precision
 
@@ -35,7 +34,7 @@ def test_the_other_precisions_file_is_refused(exported):
 def test_processor_without_bf16(name, exported, distilled, tmp_path, monkeypatch):
     artifact = exported(engine("torch"), BF16)
     capabilities = {key: value for key, value in torch.cpu.get_capabilities().items() if "bf16" not in key}
-    monkeypatch.setattr(processor, "_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     with pytest.raises(Unsupported, match="no bf16 instructions, so bf16 would be slower than fp32; use fp32"):
         engine(name).export(distilled, BF16, tmp_path / "model")
     with pytest.raises(Unsupported, match="no bf16 instructions"):
@@ -45,7 +44,7 @@ def test_processor_without_bf16(name, exported, distilled, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("name", ["inductor", "torchao"])
 def test_processor_without_int8_products(name, distilled, tmp_path, monkeypatch):
-    monkeypatch.setattr(processor, "_capabilities", lambda: {"avx2": True})
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     with pytest.raises(Unsupported, match="need an x86 processor with VNNI"):
         engine(name).export(distilled, Precision("int8-dynamic"), tmp_path / "model")
 

@@ -20,7 +20,7 @@ def load_folder(path: Path, split: Split, *, holdout: float = HOLDOUT, seed: int
     """The images below ``path``; no file is opened.
 
     Where there is a sub-folder ``train`` and one of ``TEST_FOLDERS``, these are the two splits, and a class is a
-    folder in them. Otherwise the folders in ``path`` (or in ``train``, if that is all there is) are the classes, and
+    folder in them. Otherwise the folders in ``path`` (or in a ``train`` that holds them) are the classes, and
     a share ``holdout`` of each class is held out for "test", always the same images for a ``seed``. An image counts
     to the class in whose folder it lies, however deep; images in no class folder, files that are no images by their
     suffix, hidden files and folders without images are passed over. ``class_names`` are the folders' names, sorted,
@@ -28,7 +28,8 @@ def load_folder(path: Path, split: Split, *, holdout: float = HOLDOUT, seed: int
 
     Raises:
         NoImages: there are no class folders.
-        InvalidValue: one class only; a class to be tested that ``train`` lacks; a class of which none can be held out.
+        InvalidValue: one class only; a class to be tested that ``train`` lacks; a class of which none can be held out;
+            training images in ``train`` beside images in a folder of another name.
         UnreadableImage: a folder cannot be listed.
     """
     check_split(split)
@@ -95,6 +96,19 @@ def _split_folders(root: Path) -> tuple[Path, Path | None]:
             f"{root / candidates[0]} holds no class folders, so its images have no classes; sort them into folders, or "
             f"give {root / 'train'} alone to hold out a share of it"
         )
-    if class_folders(root) == ("train",) and class_folders(root / "train"):
-        return root / "train", None
-    return root, None
+    if "train" not in folders or not _is_split(root / "train"):
+        return root, None
+    others = [name for name in class_folders(root) if name != "train"]
+    if others:  # taken for classes, "train" and this would be learned apart
+        raise InvalidValue(
+            f"{root} holds images in {others[0]!r} beside those in 'train'; call the folder of test images "
+            f"{', '.join(TEST_FOLDERS[:-1])} or {TEST_FOLDERS[-1]}, or give {root / 'train'} alone to hold out a share "
+            "of it"
+        )
+    return root / "train", None
+
+
+def _is_split(folder: Path) -> bool:
+    """Whether there are images below, and all in folders of their own, so that it is no class itself."""
+    labels = {source.label_name for source in images_below(folder, folder, set())}
+    return bool(labels) and None not in labels

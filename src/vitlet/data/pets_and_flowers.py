@@ -5,7 +5,6 @@ Oxford 102 Flower (Nilsback and Zisserman, 2008). Their images stay in their fil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from vitlet.data.download import cache_folder, downloading
 from vitlet.data.labelled import LabelledFiles
 from vitlet.data.splits import Split
-from vitlet.errors import UnreadableImage, Unsupported
+from vitlet.errors import UnreadableImage
 
 
 def load_pets(split: Split, root: Path | None) -> LabelledFiles:
@@ -41,14 +40,9 @@ def load_flowers(split: Split, root: Path | None) -> LabelledFiles:
     ``load_dataset`` says.
 
     Raises:
-        Unsupported: SciPy, which reads its labels, is not installed.
         HubUnreachable: the files are not here and cannot be downloaded.
         UnreadableImage: they are not whole.
     """
-    try:
-        import_module("scipy.io")  # torchvision asks for it only after the download
-    except ImportError as error:
-        raise Unsupported("Flowers102 needs SciPy to read its labels; install it with: pip install scipy") from error
     from torchvision.datasets import Flowers102
 
     place = cache_folder() if root is None else root

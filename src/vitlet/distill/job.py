@@ -126,6 +126,7 @@ def distill(
         # The first process alone may look: another could see what the first has made already.
         processes.first(lambda: _check_paths(out, work, settings.resume))
         train, test = _load(data, settings, processes)
+        recipe = _settled(recipe, processes)
         job = _Job(data, train, test, recipe, settings, work, processes, progress)
         classifier, student_task = _student_task(job)
         task = None if recipe.teacher.model != SMALL_RESNET else _teacher_task(job, classifier.image_spec)
@@ -136,6 +137,15 @@ def distill(
         trained, student = _train_student(job, classifier, student_task, teacher)
         processes.first(lambda: save_checkpoint(trained, out, dtype=settings.dtype))
     return DistillResult(trained, out, recipe, student, taught, "" if teacher is None else teacher.name)
+
+
+def _settled(recipe: Recipe, processes: Processes) -> Recipe:
+    """With what "auto" stands for on these devices: a state, and the recipe beside it, are of one arithmetic."""
+    student, teacher = (
+        replace(training, bfloat16=processes.bfloat16(training.bfloat16))
+        for training in (recipe.training, recipe.teacher.training)
+    )
+    return replace(recipe, training=student, teacher=replace(recipe.teacher, training=teacher))
 
 
 def _load(data: str, settings: Settings, processes: Processes) -> tuple[LabelledImages, LabelledImages]:

@@ -50,6 +50,7 @@ class Loop:
         self.order = task.order
         self.schedule = make_schedule(self.optimizer, task.training, self.order.steps)
         self.mix = _mixer(task)
+        self.bfloat16 = self.processes.bfloat16(task.training.bfloat16)
         self.stream: Stream | None = None
         self.events = Events(None)
 
@@ -142,7 +143,7 @@ class Loop:
             with kept_generators():
                 seed_all(self.order.mix_seed(variation, step))
                 images, targets = self.mix(images, targets)
-        with torch.autocast(device.type, torch.bfloat16, enabled=task.training.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             taught = self._taught(images, batch.positions, stored)
             loss = total_loss(task.objective, called(images), targets, taught)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -193,7 +194,7 @@ class Loop:
             self.task.test,
             self.task.spec,
             processes=self.processes,
-            bfloat16=self.task.training.bfloat16,
+            bfloat16=self.bfloat16,
             workers=self.running.workers,
         )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vitlet.distill.failures import told
 from vitlet.distill.heads import Heads
 from vitlet.errors import TrainingFailed, Unsupported
+from vitlet.models.bfloat16 import has_bfloat16
 
 DeviceChoice: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -69,6 +70,13 @@ class Processes:
             with told():
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
+
+    def bfloat16(self, wanted: bool | Literal["auto"]) -> bool:
+        """``wanted``, where "auto" stands for whether the devices of all processes multiply bfloat16 themselves."""
+        if wanted != "auto":
+            return wanted
+        able = self.sum(torch.tensor(int(has_bfloat16(self.device.type) or False)))
+        return int(able) == self.world
 
     def wrapped(self, heads: Heads, *, shard: bool) -> nn.Module:
         """What to call in a training step: with several processes DistributedDataParallel, or with ``shard``

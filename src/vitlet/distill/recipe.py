@@ -108,7 +108,8 @@ class Training:
     tokens and positions. ``drop_path`` is the last block's stochastic depth, of ViTs. ``clip_norm`` 0
     clips no gradients; ``ema`` 0 keeps no moving average of the weights, else the average is the
     result. ``bfloat16`` multiplies matrices in bfloat16 under autocast (weights and optimizer stay
-    float32); ``compile`` runs the model through torch.compile, which needs a C++ compiler.
+    float32), "auto" where the device has instructions for it; ``compile`` runs the model through
+    torch.compile, which needs a C++ compiler.
     """
 
     epochs: int = 300
@@ -122,7 +123,7 @@ class Training:
     drop_path: float = 0.1
     clip_norm: float = 0.0
     ema: float = 0.0
-    bfloat16: bool = True
+    bfloat16: bool | Literal["auto"] = "auto"
     compile: bool = False
     seed: int = 0
 

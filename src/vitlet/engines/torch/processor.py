@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vitlet.errors import Unsupported
+from vitlet.models.bfloat16 import has_bfloat16
 from vitlet.records import Device
 
 #: PyTorch's names of what a compiler told "for this machine" makes use of by itself.
@@ -18,7 +19,6 @@ _COMPILED_FOR = (
     *("avx512_bitalg", "avx512_vpopcntdq", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8"),
     *("amx_bf16", "fp16_arith", "bf16", "i8mm", "dot", "sve", "sve2", "sve_bf16", "sve_max_length"),
 )
-_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 _INT8_DOT_PRODUCT = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
@@ -49,7 +49,8 @@ def require_bf16(device: Device) -> None:
     Raises:
         Unsupported: the processor has no instructions for it, or PyTorch does not tell.
     """
-    if device == "cpu" and not any(_capabilities().get(name) for name in _BF16):
+    if device == "cpu" and not has_bfloat16(device):
+        _capabilities()  # says so if PyTorch does not tell
         raise Unsupported("this processor has no bf16 instructions, so bf16 would be slower than fp32; use fp32")
 
 

@@ -1,0 +1,75 @@
+"""PASS, FAIL or INCONCLUSIVE: whether accuracy dropped by no more than a limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log, sqrt
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from vitlet.certify.paired import Paired, lower_bound, p_value, upper_bound
+from vitlet.errors import InvalidValue
+
+Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
+
+#: With as many images as are said to decide, they do so with this probability.
+POWER = 0.9
+#: More images than anybody would label for it.
+_MOST_IMAGES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``lower`` and ``upper`` are one-sided bounds on the true drop, each with ``confidence``. ``more_images`` is about
+    how many would decide where these do not; ``None`` where these do, or where no number would."""
+
+    outcome: Outcome
+    seen: Paired
+    limit: float
+    confidence: float
+    lower: float
+    upper: float
+    more_images: int | None = None
+
+
+def judge(seen: Paired, limit: float, confidence: float = 0.95) -> Verdict:
+    """Whether the true drop is at most ``limit`` (0 to 1): "pass" if it is with that confidence, "fail" if with that
+    confidence it is not. A model that drops by more passes with a probability of at most 1 - ``confidence``, and one
+    that drops by less fails with no more than that.
+
+    Raises:
+        InvalidValue: ``limit`` or ``confidence`` is out of its range.
+    """
+    if not 0 <= limit < 1:
+        raise InvalidValue(f"the limit of the drop is {limit}; it must be at least 0 and below 1")
+    lower, upper = lower_bound(seen, confidence), upper_bound(seen, confidence)
+    most = 1 - confidence
+    # The test at the limit itself decides; a bound is a search that could end beside it.
+    if upper <= limit and p_value(seen, limit) <= most:
+        return Verdict("pass", seen, limit, confidence, lower, upper)
+    if lower > limit and p_value(seen.swapped, -limit) <= most:
+        return Verdict("fail", seen, limit, confidence, lower, upper)
+    needed = images_to_decide(seen, limit, confidence)
+    more = None if needed is None else max(needed - seen.images, 1)
+    return Verdict("inconclusive", seen, limit, confidence, lower, upper, more)
+
+
+def images_to_decide(seen: Paired, limit: float, confidence: float = 0.95) -> int | None:
+    """About how many images in all would decide; ``None`` for more than can be meant.
+
+    The normal approximation for a difference of paired shares, with ``POWER``, for a true drop that is none or as far
+    from ``limit`` as the one that was seen (the median of what may be behind it). The share of changed images is taken
+    with one more changed and one more not: a handful without a change is no proof that there are none.
+    """
+    from scipy.special import ndtri
+
+    changed = (seen.lost + seen.won + 1) / (seen.images + 2)
+    deviation = sqrt(changed / seen.images)
+    likely = np.median(np.abs(limit - seen.drop + deviation * ndtri(np.linspace(0.005, 0.995, 100))))
+    distance = min(likely, limit or likely)
+    z = ndtri(confidence) + ndtri(POWER)
+    # At best nothing changes at all; even that is proof only from so many images on.
+    at_best = -log(1 - confidence) / distance
+    needed = ceil(max(z * z * changed / distance**2, at_best))
+    return needed if needed <= _MOST_IMAGES else None
