@@ -16,6 +16,9 @@ import numpy as np
 
 from vitlet.bundle.read import Bundle
 from vitlet.bundle.write import check_writable, write_bundle
+from vitlet.certify.certificate import certify
+from vitlet.certify.paired import check_confidence
+from vitlet.certify.verdict import check_limit
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
@@ -254,6 +257,8 @@ def evaluate(
     engine_name: str = "torch",
     precision_name: str = "fp32",
     against: Model | None = None,
+    max_drop: float | None = None,
+    confidence: float = 0.95,
     threads: int | None = None,
     limit: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -263,12 +268,18 @@ def evaluate(
     A bundle is judged by the artifact it holds; any other model is exported first, as fp32 torch
     unless told otherwise. ``data`` is a folder with a sub-folder for each class, or a named data set.
     Its answers are also compared, image by image, with those of ``against``: another model or
-    bundle; without one, with the model's own in fp32 torch, where it is at hand.
+    bundle; without one, with the model's own in fp32 torch, where it is at hand. How much accuracy may have
+    been lost is bounded with ``confidence`` and, if there is one, held against ``max_drop`` (0..1); the images should
+    be such as had no part in making or choosing the model.
 
     Raises:
-        NoImages: no image, or none whose folder names a class of the model.
-        InvalidValue: ``against`` takes other images or has other classes.
+        NoImages: no image; or none whose folder names a class of the model, and nothing to compare answers with.
+        InvalidValue: ``against`` takes other images or has other classes, there is nothing to hold against
+            ``max_drop``, or this or ``confidence`` is out of its range.
     """
+    check_confidence(confidence)
+    if max_drop is not None:
+        check_limit(max_drop)
     (variant,) = variants([engine_name], [precision_name])
     used = threads or default_threads()
     model, other = read_if_bundle(model), None if against is None else read_if_bundle(against)
@@ -276,6 +287,8 @@ def evaluate(
         own = model if isinstance(model, Bundle) else loaded(model, progress)
         wanted = Wanted(data, calibration, limit)
         found = exported_for_evaluation(own, variant, wanted, other, Path(scratch), progress)
+        if found.standard is None and max_drop is not None:
+            raise InvalidValue("there is nothing to compare the answers with; name the original model with --against")
         reference, standard_logits = None, Path(scratch) / "standard.npy"
         if found.standard is not None and found.standard_images is not None:
             measure_accuracy(found.standard, found.standard_images, used, progress, logits_path=standard_logits)
@@ -297,6 +310,9 @@ def evaluate(
             standard=found.standard_name,
             # Another model's logits are no measure of whether this is the same one.
             fault=own_fault(row) if against is None else "",
+            certificate=None
+            if reference is None
+            else certify(logits, truth, reference, limit=max_drop, confidence=confidence),
         )
 
 

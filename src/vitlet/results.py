@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vitlet.bundle.read import Bundle
+from vitlet.certify.certificate import Certificate
 from vitlet.data.imageset import ImageSet
 from vitlet.measure.comparison import Comparison
 from vitlet.measure.damage import ChangedImage, ClassResult
@@ -47,7 +48,8 @@ class Evaluation:
 
     ``labels`` are the model's. ``standard`` names the variant that the answers were compared with;
     empty if there was none, and then ``changed`` is empty too. ``fault`` says by how much the logits are too
-    far off for the same model; empty if they are not.
+    far off for the same model; empty if they are not. ``certificate`` says how surely the answers are as good as
+    the standard's; ``None`` without one.
     """
 
     reference: str
@@ -59,6 +61,7 @@ class Evaluation:
     changed: tuple[ChangedImage, ...] = ()
     standard: str = ""
     fault: str = ""
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ def exported_for_evaluation(
     """The bundle's artifact, or the model exported as ``variant``; its images; and the standard.
 
     Raises:
-        NoImages: no image has a label of the model.
+        NoImages: no images; or none with a label of the model, where there is nothing to compare the answers with.
         InvalidValue: the standard has other classes.
     """
     is_model = isinstance(own, Classifier)
@@ -174,7 +174,9 @@ def exported_for_evaluation(
         spec, labels, name = own.manifest.image_spec, own.manifest.labels, str(own.path)
     needed = is_model and calibrates([variant])
     found, learned = gather(wanted, spec, labels, scratch, calibrated=needed, progress=progress)
-    images = _labelled(found, labels)
+    # Answers can be compared without labels, too; and both are done with a model other than the standard itself.
+    alone = against is None and (not is_model or (variant[0].name, variant[1]) == BASELINE)
+    images = _labelled(found, labels) if alone else _given(found)
     standard = None
     if isinstance(own, Bundle):
         artifact = own.artifact
@@ -214,9 +216,14 @@ def _baseline(classifier: Classifier, path: Path) -> Artifact:
     return engine(BASELINE[0]).export(classifier, BASELINE[1], path)
 
 
-def _labelled(images: ImageSet | None, labels: Sequence[str]) -> ImageSet:
+def _given(images: ImageSet | None) -> ImageSet:
     if images is None:
         raise NoImages("no images were given: name a folder with one sub-folder for each class with --data")
+    return images
+
+
+def _labelled(found: ImageSet | None, labels: Sequence[str]) -> ImageSet:
+    images = _given(found)
     if images.labelled == 0:
         raise NoImages(
             f"none of the {images.count} images lies in a folder named after one of the model's "

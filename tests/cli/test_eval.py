@@ -68,3 +68,63 @@ def test_models_that_cannot_be_compared_are_refused(vitlet, few_images, tmp_path
     assert finished.returncode == 1
     assert "nothing" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+INT8 = ("--engine", "torchscript", "--precision", "int8-dynamic-qnnpack")
+
+
+def test_few_images_decide_nothing(vitlet, few_images):
+    """And the command says so, in words, in its exit code and in the document."""
+    finished = vitlet("eval", "bundled", "--data", few_images, *INT8, "--max-drop", "0.5", "--json", "-")
+    assert finished.returncode == 4
+    told = " ".join(finished.stderr.split())
+    assert "Against torch fp32: INCONCLUSIVE: top-1 changes by -" in told
+    assert "more images would decide" in told
+    found = json.loads(finished.stdout)["certificate"]
+    assert (found["outcome"], found["limit"], found["confidence"]) == ("inconclusive", 0.005, 0.95)
+    assert found["more_images"] > 100
+
+
+def test_a_generous_limit_is_kept(vitlet, few_images):
+    finished = vitlet(
+        "eval", "bundled", "--data", few_images, *INT8, "--max-drop", "50", "--confidence", "99", "--json", "-"
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "PASS: with 99 % confidence top-1 drops by at most" in " ".join(finished.stderr.split())
+
+
+def test_a_damaged_model_fails(vitlet, few_images, tmp_path):
+    """The scales of one norm doubled and its sign turned: still a model, but no longer this one."""
+    import torch
+
+    from vitlet import load
+    from vitlet.models.checkpoint import save_checkpoint
+
+    model = load("bundled")
+    with torch.no_grad():
+        model.module.blocks[3].mlp_norm.weight.mul_(-2)
+    save_checkpoint(model, tmp_path / "damaged.safetensors")
+    finished = vitlet(
+        "eval", tmp_path / "damaged.safetensors", "--data", few_images, "--against", "bundled", "--max-drop", "0.5",
+        "--json", "-",
+    )  # fmt: skip
+    assert finished.returncode == 3, finished.stderr
+    assert "FAIL: with 95 % confidence top-1 drops by at least" in " ".join(finished.stderr.split())
+
+
+def test_without_labels_answers_are_compared(vitlet, few_images, tmp_path):
+    for number, image in enumerate(sorted(few_images.rglob("*.png"))):
+        (tmp_path / f"{number}.png").write_bytes(image.read_bytes())
+    finished = vitlet("eval", "bundled", "--data", tmp_path, *INT8, "--json", "-")
+    assert finished.returncode == 0, finished.stderr
+    assert "of answers change, and accuracy drops by no more (" in " ".join(finished.stderr.split())
+    assert json.loads(finished.stdout)["certificate"]["labelled"] == 0
+    alone = vitlet("eval", "bundled", "--data", tmp_path)
+    assert alone.returncode == 1
+    assert "so there is no accuracy to measure" in alone.stderr
+
+
+def test_a_limit_with_nothing_to_compare_with_is_refused(vitlet, few_images):
+    finished = vitlet("eval", "bundled", "--data", few_images, "--max-drop", "1")
+    assert finished.returncode == 1
+    assert "name the original model with --against" in finished.stderr

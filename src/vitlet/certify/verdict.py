@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, log, sqrt
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from vitlet.certify.paired import Paired, lower_bound, p_value, upper_bound
+from vitlet.certify.paired import Paired, check_confidence, p_value
 from vitlet.errors import InvalidValue
 
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
-#: With as many images as are said to decide, they do so with this probability.
+#: With as many images as are said to decide, they do so with about this probability.
 POWER = 0.9
 #: More images than anybody would label for it.
 _MOST_IMAGES = 10_000_000
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """``lower`` and ``upper`` are one-sided bounds on the true drop, each with ``confidence``. ``more_images`` is about
-    how many would decide where these do not; ``None`` where these do, or where no number would."""
-
-    outcome: Outcome
-    seen: Paired
-    limit: float
-    confidence: float
-    lower: float
-    upper: float
-    more_images: int | None = None
-
-
-def judge(seen: Paired, limit: float, confidence: float = 0.95) -> Verdict:
+def judge(seen: Paired, limit: float, confidence: float = 0.95) -> Outcome:
     """Whether the true drop is at most ``limit`` (0 to 1): "pass" if it is with that confidence, "fail" if with that
-    confidence it is not. A model that drops by more passes with a probability of at most 1 - ``confidence``, and one
-    that drops by less fails with no more than that.
+    confidence it is more. A model that drops by more passes with a probability of at most 1 - ``confidence``, and no
+    more often does one fail that drops by less.
 
     Raises:
         InvalidValue: ``limit`` or ``confidence`` is out of its range.
     """
+    check_limit(limit)
+    check_confidence(confidence)
+    if p_value(seen, limit) <= 1 - confidence:
+        return "pass"
+    return "fail" if p_value(seen.swapped, -limit) <= 1 - confidence else "inconclusive"
+
+
+def check_limit(limit: float) -> None:
+    """Hold ``limit`` to what a drop can be held to.
+
+    Raises:
+        InvalidValue: it is not from 0 to below 1.
+    """
     if not 0 <= limit < 1:
         raise InvalidValue(f"the limit of the drop is {limit}; it must be at least 0 and below 1")
-    lower, upper = lower_bound(seen, confidence), upper_bound(seen, confidence)
-    most = 1 - confidence
-    # The test at the limit itself decides; a bound is a search that could end beside it.
-    if upper <= limit and p_value(seen, limit) <= most:
-        return Verdict("pass", seen, limit, confidence, lower, upper)
-    if lower > limit and p_value(seen.swapped, -limit) <= most:
-        return Verdict("fail", seen, limit, confidence, lower, upper)
-    needed = images_to_decide(seen, limit, confidence)
-    more = None if needed is None else max(needed - seen.images, 1)
-    return Verdict("inconclusive", seen, limit, confidence, lower, upper, more)
 
 
 def images_to_decide(seen: Paired, limit: float, confidence: float = 0.95) -> int | None:

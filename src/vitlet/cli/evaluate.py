@@ -23,6 +23,23 @@ def evaluate(
             help="Compare each answer with this model's or bundle's (default: the model's own in fp32 torch).",
         ),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-drop",
+            min=0,
+            max=99.99,
+            metavar="POINTS",
+            help="Say whether top-1 accuracy drops by no more than this against the original (exit code 3: more, "
+            "4: inconclusive).",
+        ),
+    ] = None,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            "--confidence", min=50, max=99.9999, metavar="PERCENT", help="How sure bounds and verdict are to be."
+        ),
+    ] = 95.0,
     threads: options.Threads = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Use at most this many images (default: all).")
@@ -32,8 +49,8 @@ def evaluate(
     """Measure the accuracy of a bundle or MODEL over a folder of images in class sub-folders.
 
     Through the exported file and its own runtime: top-1, top-5, calibration error, what each class lost
-    against the original, and which images changed their answer. --data also takes a data set by
-    name: torchvision:FashionMNIST.
+    against the original, which images changed their answer, and how much accuracy can have been lost.
+    --data also takes a data set by name: torchvision:FashionMNIST.
     """
     from rich.console import Console
 
@@ -41,6 +58,7 @@ def evaluate(
     from vitlet.cli.document import check_json_path, write_json
     from vitlet.cli.evaluation import changed_rows, class_rows, print_evaluation
     from vitlet.cli.live import live_progress
+    from vitlet.cli.outcome import end_with
     from vitlet.cli.table import print_image_notes
     from vitlet.measure.rows import as_row
 
@@ -53,6 +71,8 @@ def evaluate(
             engine_name=engine,
             precision_name=precision,
             against=against,
+            max_drop=None if max_drop is None else max_drop / 100,
+            confidence=confidence / 100,
             threads=threads,
             limit=limit,
             progress=progress,
@@ -71,4 +91,6 @@ def evaluate(
         fault=found.fault or None,
         classes=class_rows(found),
         changed=changed_rows(found),
+        certificate=found.certificate,
     )
+    end_with(found.certificate)

@@ -33,6 +33,11 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
         )
     if not found.standard:
         return
+    if found.certificate is not None:
+        from vitlet.certify.sentences import sentence
+
+        style = {"fail": "red", "pass": "green"}.get(found.certificate.outcome or "", "")
+        console.print(Text(f"Against {found.standard}: {sentence(found.certificate)}.", style=style))
     _print_classes(console, found)
     same = f"{row.images - len(found.changed)} of {row.images} images"
     console.print(Text(f"The same answer as {found.standard} on {same}."))

@@ -1,0 +1,124 @@
+"""What two models' answers to the same images say, with labels and without."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vitlet.certify.certificate import certify
+from vitlet.certify.disagreement import upper_bound as changed_at_most
+from vitlet.certify.paired import Paired, lower_bound, upper_bound
+from vitlet.certify.sentences import sentence
+from vitlet.errors import InvalidValue
+from vitlet.records import to_json
+
+
+def answers(classes: list[int]) -> np.ndarray:
+    """Logits whose highest is that of these classes, of 4."""
+    return np.eye(4, dtype=np.float32)[classes]
+
+
+def many(images: int, *, lost: int = 0, won: int = 0, both_wrong: int = 0) -> tuple[np.ndarray, list[int], np.ndarray]:
+    """Logits, labels, and the original's logits: the true class is 0; "both wrong" changes without a loss or a win."""
+    same = images - lost - won - both_wrong
+    before = [0] * lost + [1] * won + [2] * both_wrong + [0] * same
+    after = [1] * lost + [0] * won + [3] * both_wrong + [0] * same
+    return answers(after), [0] * images, answers(before)
+
+
+def test_counts_and_bounds():
+    logits, labels, original = many(1000, lost=9, won=4, both_wrong=5)
+    found = certify(logits, labels, original, confidence=0.9)
+    assert (found.images, found.labelled, found.changed, found.lost, found.won) == (1000, 1000, 18, 9, 4)
+    assert found.drop == pytest.approx(0.005)
+    seen = Paired(1000, 9, 4)
+    assert (found.drop_at_least, found.drop_at_most) == (lower_bound(seen, 0.9), upper_bound(seen, 0.9))
+    assert found.changed_at_most == changed_at_most(18, 1000, 0.9)
+    assert (found.limit, found.outcome, found.more_images) == (None, None, None)
+
+
+def test_images_without_a_label_count_only_as_changed():
+    logits, labels, original = many(100, lost=2)
+    labels[0] = -1
+    found = certify(logits, labels, original)
+    assert (found.images, found.labelled, found.changed, found.lost) == (100, 99, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "limit", "outcome"),
+    [
+        (2000, {"lost": 3, "won": 3}, 0.005, "pass"),
+        (2000, {"lost": 100, "won": 3}, 0.005, "fail"),
+        (50, {}, 0.005, "inconclusive"),
+    ],
+)
+def test_outcome_with_labels(images, changes, limit, outcome):
+    logits, labels, original = many(images, **changes)
+    found = certify(logits, labels, original, limit=limit)
+    assert found.outcome == outcome
+    assert (found.more_images is not None) == (outcome == "inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("images", "changed", "limit", "outcome", "more"),
+    [
+        (2000, 3, 0.005, "pass", False),
+        (2000, 100, 0.005, "inconclusive", False),  # all of them may have been wrong before
+        (100, 0, 0.005, "inconclusive", True),
+    ],
+)
+def test_without_labels_a_drop_can_be_ruled_out_but_not_shown(images, changed, limit, outcome, more):
+    logits, _, original = many(images, both_wrong=changed)
+    found = certify(logits, [-1] * images, original, limit=limit)
+    assert (found.outcome, found.more_images is not None) == (outcome, more)
+    assert (found.drop, found.drop_at_least) == (None, None)
+    assert found.drop_at_most == found.changed_at_most == changed_at_most(changed, images)
+
+
+SENTENCES = [
+    (many(2000, lost=4, won=3), {"limit": 0.005}, "PASS: with 95 % confidence top-1 drops by at most 0.32 points"),
+    (many(2000, lost=4, won=3), {}, "with 95 % confidence top-1 drops by at most 0.32 points (4 of 2,000 images lost"),
+    (many(2000, won=60), {}, "with 95 % confidence top-1 rises by at least 2."),
+    (many(2000, lost=100), {"limit": 0.01, "confidence": 0.999}, "FAIL: with 99.9 % confidence top-1 drops by at lea"),
+    (many(50), {"limit": 0.005}, "INCONCLUSIVE: top-1 changes by -5.82 to +5.82 points, each bound with 95 % confi"),
+]
+
+
+@pytest.mark.parametrize(("given", "settings", "begin"), SENTENCES)
+def test_sentences(given, settings, begin):
+    assert sentence(certify(*given, **settings)).startswith(begin)
+
+
+def test_sentences_about_more_images():
+    logits, labels, original = many(50)
+    found = certify(logits, labels, original, limit=0.005)
+    needed = found.more_images
+    assert f"; about {-(-needed // 100) * 100:,} more images would decide" in sentence(found)
+    unlabelled = certify(logits, [-1] * 50, original, limit=0.005)
+    assert "50 images changed, no labels; limit 0.50 points); about" in sentence(unlabelled)
+    logits, _, original = many(50, lost=20)
+    assert "only labels could tell" in sentence(certify(logits, [-1] * 50, original, limit=0.005))
+
+
+def test_is_plain_json():
+    assert json.loads(json.dumps(to_json(certify(*many(50), limit=0.1))))["outcome"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "original"),
+    [
+        (answers([0, 1]), [0], answers([0, 1])),
+        (answers([0, 1]), [0, 1], answers([0])),
+        (answers([0, 1]), [0, 1], answers([0, 1])[:, :3]),
+        (answers([]), [], answers([])),
+    ],
+)
+def test_what_cannot_be_compared(logits, labels, original):
+    with pytest.raises(InvalidValue, match="cannot be compared"):
+        certify(logits, labels, original)
+
+
+@pytest.mark.parametrize("settings", [{"limit": 1.0}, {"limit": -0.1}, {"confidence": 0.3}, {"confidence": 1.0}])
+def test_settings_out_of_range(settings):
+    with pytest.raises(InvalidValue, match="it must be at least"):
+        certify(*many(10), **settings)
