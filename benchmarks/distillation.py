@@ -59,9 +59,7 @@ ARMS = {
     "hard, class head": ("convolutional", Objective("hard", "class", 0.5)),
     "soft, token": ("convolutional", Objective("soft", "token", 0.1, 3.0)),
     "hard, token": ("convolutional", Objective("hard", "token", 0.5)),
-    "soft at half weight, token": ("convolutional", Objective("soft", "token", 0.5, 3.0)),
     "hard, token, transformer teacher": ("transformer", Objective("hard", "token", 0.5)),
-    "hard, both heads": ("convolutional", Objective("hard", "both", 0.5)),
 }
 
 

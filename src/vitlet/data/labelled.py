@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
-from vitlet.data.read import read_image
+from vitlet.data.read import read_bytes, read_image
 from vitlet.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ class LabelledImages(Protocol):
 
         Raises:
             UnreadableImage: it is missing or broken; the message names it.
+        """
+        ...
+
+    def content(self, index: int) -> bytes:
+        """The bytes that hold that image: a file's as they are, or its pixels.
+
+        Raises:
+            UnreadableImage: it is missing; the message names it.
         """
         ...
 
@@ -110,6 +118,10 @@ class LabelledPixels:
 
         return Image.fromarray(self.pixels[index]).convert("RGB")
 
+    def content(self, index: int) -> bytes:
+        """Its pixels, row by row."""
+        return self.pixels[index].tobytes()
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """A copy of these images, in this order.
 
@@ -165,6 +177,14 @@ class LabelledFiles:
             UnreadableImage: it is missing or broken; the message names it.
         """
         return read_image(self.root / self.paths[index], self.name(index))
+
+    def content(self, index: int) -> bytes:
+        """The file.
+
+        Raises:
+            UnreadableImage: it is missing; the message names it.
+        """
+        return read_bytes(self.root / self.paths[index], self.name(index))
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """These images, in this order.

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from vitlet.data.find import ImageSource, find_images
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.data.labels import match_labels
+from vitlet.data.parts import SHARES, Part, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.read import read_image
@@ -25,13 +26,14 @@ def load_images(
     directory: Path,
     *,
     limit: int | None = None,
+    part: Part | None = None,
     keep: int = 0,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
     stdin: BinaryIO | None = None,
 ) -> ImageSet:
     """Decode and crop the images that ``arguments`` stand for into ``directory`` / "pixels.npy". The first
-    ``keep`` files are copied beside it as they came (``ImageSet.encoded``).
+    ``keep`` files are copied beside it as they came (``ImageSet.encoded``). With ``part`` only those that belong to it.
 
     Class folders become labels as ``match_labels`` says; ``labels`` are the model's own. With
     ``limit`` at most so many images are taken, evenly over the class folders and always the same
@@ -40,7 +42,7 @@ def load_images(
     ``note``.
 
     Raises:
-        NoImages: nothing was found, or none of it could be read.
+        NoImages: nothing was found, none of it could be read, or none belongs to ``part``.
         UnreadableImage: an argument is no file, folder, glob or address at all.
         InvalidValue: ``limit`` is below 1.
         NotWritable: ``directory`` cannot be written.
@@ -49,6 +51,7 @@ def load_images(
         raise InvalidValue(f"limit is {limit}; it must be 1 or more images")
     sources = find_images(arguments, stdin=stdin)
     match = match_labels((source.label_name for source in sources if source.label_name is not None), labels)
+    expected = len(sources) if part is None else max(1, round(SHARES[part] * len(sources)))
     wanted = len(sources) if limit is None else min(limit, len(sources))
     if wanted < len(sources):
         sources = evenly(sources, seed)
@@ -60,9 +63,11 @@ def load_images(
         for source in sources:
             if writer.count == wanted:
                 break
-            progress(Progress("images", source.name, writer.count, wanted))
+            progress(Progress("images", source.name, writer.count, max(writer.count, min(wanted, expected))))
             try:
                 content = source.read()
+                if part is not None and part_of(content) != part:
+                    continue
                 pixels = crop_pixels(read_image(content, source.name), spec)
             except UnreadableImage as error:
                 skipped.append(Skipped(source.name, str(error).removeprefix(f"{source.name}: ")))
@@ -74,7 +79,7 @@ def load_images(
             names.append(source.name)
             found.append(-1 if source.label_name is None else match.indices.get(source.label_name, -1))
         if not names:
-            raise NoImages(nothing_readable(skipped))
+            raise NoImages(nothing_readable(skipped) if skipped or part is None else none_in(part, len(sources)))
         progress(Progress("images", "", writer.count, writer.count))
     return ImageSet(
         pixels_path=directory / "pixels.npy",
@@ -102,6 +107,11 @@ def evenly(sources: Sequence[ImageSource], seed: int) -> tuple[ImageSource, ...]
         generator.shuffle(folder)
     longest = max((len(folder) for folder in folders), default=0)
     return tuple(folder[turn] for turn in range(longest) for folder in folders if turn < len(folder))
+
+
+def none_in(part: Part, count: int) -> str:
+    """The sentence for the case that no image belongs to a part."""
+    return f"none of the {count} images falls to the part to {part} with, which {SHARES[part]:.0%} do; give more images"
 
 
 def nothing_readable(skipped: Sequence[Skipped]) -> str:

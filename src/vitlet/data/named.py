@@ -10,7 +10,8 @@ import numpy as np
 from vitlet.data.datasets import is_dataset_name, load_dataset
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.data.labels import match_classes
-from vitlet.data.load import nothing_readable
+from vitlet.data.load import none_in, nothing_readable
+from vitlet.data.parts import SHARES, Part, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.splits import Split
@@ -31,18 +32,19 @@ def load_named(
     *,
     split: Split = "test",
     limit: int | None = None,
+    part: Part | None = None,
     seed: int = 0,
     progress: ProgressCallback = no_progress,
 ) -> ImageSet:
     """Crop the images of that split of the data set ``name`` into ``directory`` / "pixels.npy".
 
-    With ``limit`` a random sample, always the same for a ``seed``; a broken image is replaced by another. What could
-    not be read is in ``skipped``. ``labels`` are the model's own; the data set's class names are matched to them as
-    ``match_classes`` says.
+    With ``limit`` a random sample, always the same for a ``seed``; a broken image is replaced by another. With ``part``
+    only images that belong to it. What could not be read is in ``skipped``. ``labels`` are the model's own; the data
+    set's class names are matched to them as ``match_classes`` says.
 
     Raises:
         InvalidValue: no such data set, or ``limit`` is below 1.
-        NoImages: none of the images could be read.
+        NoImages: none of the images could be read, or none belongs to ``part``.
         HubUnreachable, UnreadableImage, Unsupported: the data set cannot be had, as ``load_dataset`` says.
         NotWritable: ``directory`` cannot be written.
     """
@@ -51,6 +53,7 @@ def load_named(
     data = load_dataset(name, split)
     match = match_classes(data.class_names, labels)
     wanted = data.count if limit is None else min(limit, data.count)
+    expected = data.count if part is None else max(1, round(SHARES[part] * data.count))
     taken: list[int] = []
     skipped: list[Skipped] = []
     with PixelWriter(directory / "pixels.npy", spec.height, spec.width) as writer:
@@ -58,8 +61,10 @@ def load_named(
             if writer.count == wanted:
                 break
             if writer.count % 100 == 0:
-                progress(Progress("images", name, writer.count, wanted))
+                progress(Progress("images", name, writer.count, max(writer.count, min(wanted, expected))))
             try:
+                if part is not None and part_of(data.content(index)) != part:
+                    continue
                 pixels = crop_pixels(data.read(index), spec)
             except UnreadableImage as error:
                 skipped.append(Skipped(data.name(index), str(error).removeprefix(f"{data.name(index)}: ")))
@@ -67,7 +72,9 @@ def load_named(
             writer.append(pixels)
             taken.append(index)
         if not taken:
-            raise NoImages(nothing_readable(skipped) if skipped else f"{name} has no images to {split} with")
+            if skipped or part is None:
+                raise NoImages(nothing_readable(skipped) if skipped else f"{name} has no images to {split} with")
+            raise NoImages(none_in(part, data.count))
     return ImageSet(
         pixels_path=directory / "pixels.npy",
         spec=spec,

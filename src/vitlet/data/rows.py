@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from vitlet.data.labelled import check_indices, check_labels, digest_of
-from vitlet.data.read import read_image
+from vitlet.data.read import read_bytes, read_image
 from vitlet.errors import InvalidValue, UnreadableImage
 
 if TYPE_CHECKING:
@@ -66,12 +66,22 @@ class LabelledRows:
         Raises:
             UnreadableImage: it is missing or broken; the message names it.
         """
+        return read_image(self.content(index), self.name(index))
+
+    def content(self, index: int) -> bytes:
+        """The image file that the row holds, or names.
+
+        Raises:
+            UnreadableImage: there is none; the message names the row.
+        """
         name = self.name(index)
         cell = self.table[int(self.rows[index])][self.column] or {}
-        content = cell.get("bytes")
-        if content is None and cell.get("path") is None:
+        content: bytes | None = cell.get("bytes")
+        if content is not None:
+            return content
+        if cell.get("path") is None:
             raise UnreadableImage(f"{name}: holds no image")
-        return read_image(Path(cell["path"]) if content is None else content, name)
+        return read_bytes(Path(cell["path"]), name)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Self:
         """These images, in this order.
