@@ -11,6 +11,7 @@
     ├── ImageError              images cannot be had
     │   ├── UnreadableImage     one image is broken, too large or no image at all
     │   └── NoImages            nothing usable was found
+    │       └── EmptyPart       none belongs to a part of the data
     ├── Unsupported             this engine, precision or model does not go together here
     ├── ParityFailed            vitlet's path and the source library's give different results
     ├── ExportFailed            an exporting process died, hung or answered nonsense
@@ -59,6 +60,10 @@ class UnreadableImage(ImageError):
 
 class NoImages(ImageError):
     """Nothing that could be read as an image was found."""
+
+
+class EmptyPart(NoImages):
+    """There are images, but none belongs to the part of them that is to calibrate, to search or to certify with."""
 
 
 class Unsupported(VitletError):

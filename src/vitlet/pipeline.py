@@ -43,6 +43,7 @@ from vitlet.results import Answer, Bench, Compressed, Evaluation, Prediction
 from vitlet.stages import (
     Model,
     bundle_teacher,
+    certified,
     compared,
     deployable,
     export_and_measure,
@@ -201,25 +202,36 @@ def compress(
     precision_names: Sequence[str] = (),
     device: Device = "cpu",
     limit: int | None = 500,
-    max_drop: float = 0.01,
+    certify_limit: int | None = 5000,
+    max_drop: float | None = None,
     min_agreement: float = 0.98,
+    confidence: float = 0.95,
     overwrite: bool = False,
     check_source: bool = True,
     command: str = "",
     progress: ProgressCallback = no_progress,
 ) -> Compressed:
     """Do the whole job: load, check against the source library, export and measure every variant,
-    and write a bundle with the fastest that keeps its accuracy to within ``max_drop`` (0..1) or, without
-    labels, the same answer on ``min_agreement`` (0..1) of the images.
+    and write a bundle with the fastest that keeps its accuracy to within ``max_drop`` (0..1; 0.01 if none is given)
+    or, without labels, the same answer on ``min_agreement`` (0..1) of the images.
+
+    The images are parted (``vitlet.data.parts``): some to calibrate static quantization with (unless ``calibration``
+    names others), at most ``limit`` to choose by, and at most ``certify_limit`` by which the chosen variant alone is
+    judged: how much accuracy it may have lost, with ``confidence``, and whether that is within ``max_drop``, if one is
+    given. Too few images to be parted serve for all but that.
 
     Raises:
+        InvalidValue: ``max_drop`` or ``confidence`` is out of its range.
         OutputExists, NotWritable: before the work begins, if ``out`` cannot be written.
         ParityFailed: vitlet's path gives other results than the source library
             (``check_source=False`` goes on all the same).
         VitletError: the model or the images cannot be had.
     """
-    settings, limits = settings or MeasureSettings(), (max_drop, min_agreement)
-    pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit)
+    check_confidence(confidence)
+    if max_drop is not None:
+        check_limit(max_drop)
+    settings, limits = settings or MeasureSettings(), (0.01 if max_drop is None else max_drop, min_agreement)
+    pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit, certify_limit)
     target = Path(out)
     check_writable(target, overwrite=overwrite)
     if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
@@ -234,19 +246,25 @@ def compress(
         progress(Progress("check", f"against {classifier.library}"))
         parity = require_agreement(classifier, data)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
-        job = export_and_measure(classifier, pairs, wanted, settings, device, Path(scratch), progress)
+        job = export_and_measure(
+            classifier, pairs, wanted, settings, device, Path(scratch), progress, in_parts=not classifier.random_weights
+        )
         found = compared(
             classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights, parity
         )
         chosen = job.exported[found.comparison.best]
         if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
+        comparison, threads = found.comparison, settings.threads
+        certificate = certified(
+            job, comparison.best, comparison.baseline, max_drop, confidence, threads, Path(scratch), progress
+        )
         progress(Progress("write", str(target)))
-        manifest = manifest_of(classifier, chosen, found, settings, limits, command)
+        manifest = manifest_of(classifier, chosen, found, settings, limits, command, certificate)
         from vitlet.report import render_report
 
         bundle = write_bundle(target, manifest, chosen, {"report.html": render_report(manifest)}, overwrite=overwrite)
-        return Compressed(bundle, found)
+        return Compressed(bundle, found, certificate)
 
 
 def evaluate(

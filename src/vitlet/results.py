@@ -66,7 +66,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Compressed:
-    """A bundle that was written, and the comparison that chose what is in it."""
+    """A bundle that was written, the comparison that chose what is in it, and the ``certificate`` on images that had no
+    part in that; ``None`` if there were none.
+    """
 
     bundle: Bundle
     bench: Bench
+    certificate: Certificate | None = None

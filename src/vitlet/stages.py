@@ -9,15 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from vitlet import __version__
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
-from vitlet.data.calibration import ENOUGH
-from vitlet.data.gather import Wanted, gather
+from vitlet.certify.certificate import Certificate, certify
+from vitlet.data.calibration import ENOUGH, Calibration
+from vitlet.data.gather import Wanted, gather, gather_parts
 from vitlet.data.imageset import ImageSet
 from vitlet.data.named import is_named
 from vitlet.engines import engine
@@ -25,7 +26,7 @@ from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, e
 from vitlet.errors import InvalidValue, NoImages, UnreadableImage
 from vitlet.measure.comparison import compare
 from vitlet.measure.environment import environment
-from vitlet.measure.run import measure
+from vitlet.measure.run import evaluate, measure
 from vitlet.measure.settings import MeasureSettings
 from vitlet.records import (
     Artifact,
@@ -94,11 +95,14 @@ def deployable(model: Model, progress: ProgressCallback = no_progress) -> Iterat
 
 @dataclass(frozen=True)
 class Measured:
-    """Every variant: what was exported of it (or why not) and what was measured, in the same order."""
+    """Every variant: what was exported of it (or why not) and what was measured, in the same order; the ``images``
+    that were measured, and others ``to_certify`` with.
+    """
 
     exported: Sequence[Artifact | Measurement]
     measured: Sequence[Measurement]
     images: ImageSet | None
+    to_certify: ImageSet | None = None
 
 
 def export_and_measure(
@@ -109,16 +113,50 @@ def export_and_measure(
     device: Device,
     scratch: Path,
     progress: ProgressCallback,
+    *,
+    in_parts: bool = False,
 ) -> Measured:
-    """Export the baseline and every variant into ``scratch`` and measure them side by side."""
+    """Export the baseline and every variant into ``scratch`` and measure them side by side; ``in_parts`` keeps images
+    back to certify with."""
     if classifier.reference == "bundled":
         wanted = wanted.of_bundled()
     spec, labels = classifier.image_spec, classifier.labels
-    images, learned = gather(wanted, spec, labels, scratch, calibrated=calibrates(pairs), progress=progress)
+    take, calibrated = gather_parts if in_parts else _whole, calibrates(pairs)
+    images, learned, kept = take(wanted, spec, labels, scratch, calibrated=calibrated, progress=progress)
     exported = export_variants(classifier, pairs, scratch, progress, calibration=learned, device=device)
     artifacts = [item for item in exported if isinstance(item, Artifact)]
     rows = iter(measure(artifacts, images, settings, progress))
-    return Measured(exported, [next(rows) if isinstance(item, Artifact) else item for item in exported], images)
+    measured = [next(rows) if isinstance(item, Artifact) else item for item in exported]
+    return Measured(exported, measured, images, kept)
+
+
+def _whole(*arguments: Any, **options: Any) -> tuple[ImageSet | None, Calibration | None, None]:
+    return *gather(*arguments, **options), None
+
+
+def certified(
+    job: Measured,
+    chosen: int,
+    baseline: int,
+    limit: float | None,
+    confidence: float,
+    threads: int,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> Certificate | None:
+    """How surely variant number ``chosen`` is as good as ``baseline``, by the images that were kept back; ``None``
+    where there are none, or nothing to compare.
+    """
+    pair = [job.exported[place] for place in (chosen, baseline)]
+    if chosen == baseline or job.to_certify is None or not all(isinstance(item, Artifact) for item in pair):
+        return None
+    answers = []
+    for name, artifact in zip(("chosen", "original"), pair, strict=True):
+        assert isinstance(artifact, Artifact)
+        path = scratch / f"{name}-logits.npy"
+        evaluate(artifact, job.to_certify, threads, progress, logits_path=path)
+        answers.append(np.load(path, mmap_mode="r", allow_pickle=False))
+    return certify(answers[0], job.to_certify.labels, answers[1], limit=limit, confidence=confidence)
 
 
 def compared(
@@ -239,6 +277,7 @@ def manifest_of(
     settings: MeasureSettings,
     limits: tuple[float, float],
     command: str,
+    certificate: Certificate | None = None,
 ) -> Manifest:
     """Everything that the bundle with ``artifact`` will say about itself."""
     comparison = found.comparison
@@ -274,6 +313,7 @@ def manifest_of(
         verdicts=comparison.verdicts,
         images=Images.of(found.images),
         parity=found.parity,
+        certificate=certificate,
     )
 
 

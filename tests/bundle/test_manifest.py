@@ -7,9 +7,12 @@ import msgspec
 import pytest
 
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, manifest_from_json, manifest_to_bytes
+from vitlet.certify.certificate import Certificate
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.errors import InvalidValue
 from vitlet.records import Artifact, ImageSpec, TimmArchitecture
+
+CERTIFICATE = Certificate(0.95, 100, 3, 0.08, 90, 2, 1, -0.02, 0.05, 0.1, "pass")
 
 
 def round_trip(manifest: Manifest) -> Manifest:
@@ -23,6 +26,7 @@ def test_round_trip_keeps_every_field_and_raw_sample(manifest: Manifest) -> None
         seed=7,
         note="kept as timm's own module",
         random_weights=True,
+        certificate=CERTIFICATE,
         image_spec=ImageSpec(224, 224, (256, 240), "lanczos", crop_rounding="down"),
     )
     assert round_trip(full) == full

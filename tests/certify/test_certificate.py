@@ -1,6 +1,7 @@
 """What two models' answers to the same images say, with labels and without."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -98,6 +99,13 @@ def test_sentences_about_more_images():
     assert "50 images changed, no labels; limit 0.50 points); about" in sentence(unlabelled)
     logits, _, original = many(50, lost=20)
     assert "only labels could tell" in sentence(certify(logits, [-1] * 50, original, limit=0.005))
+
+
+@pytest.mark.parametrize("change", [{"images": 0}, {"changed": 51}, {"labelled": 51}, {"lost": 51}, {"won": -1}])
+def test_counts_that_do_not_go_together(change):
+    """As a bundle that was tampered with may have them."""
+    with pytest.raises(InvalidValue, match="do not go together"):
+        replace(certify(*many(50)), **change)
 
 
 def test_is_plain_json():

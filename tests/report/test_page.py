@@ -14,6 +14,7 @@ import html5lib
 import pytest
 
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
+from vitlet.certify.certificate import Certificate
 from vitlet.data.imageset import Skipped
 from vitlet.errors import InvalidValue
 from vitlet.measure.statistics import latency_summary
@@ -323,3 +324,14 @@ def contrast(one: str, other: str) -> float:
 
     high, low = sorted((luminance(one), luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("outcome", ["pass", "fail", "inconclusive", None])
+def test_what_is_certain_stands_with_the_verdict(deit_small: ReportData, outcome: Any) -> None:
+    limit = None if outcome is None else 0.01
+    found = Certificate(0.95, 3000, 30, 0.014, 3000, 12, 8, -0.001, 0.004, limit, outcome, 900)
+    root = parse(render_report(replace(deit_small, certificate=found)))
+    (told,) = [p for p in all_of(root, "p") if "certain" in p.get("class", "").split()]
+    assert "12 of 3,000 images lost, 8 won" in text_of(told)
+    assert told.get("class", "").split()[1:] == ([outcome] if outcome else [])
+    assert not [p for p in all_of(parse(render_report(deit_small)), "p") if "certain" in p.get("class", "")]

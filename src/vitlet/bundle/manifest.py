@@ -9,6 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 import msgspec
 
+from vitlet.certify.certificate import Certificate
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.errors import InvalidValue
 from vitlet.measure.verdict import Verdict
@@ -131,9 +132,10 @@ class Manifest:
     ``created`` is ISO 8601 in UTC. ``chosen`` and ``baseline`` are places in ``measurements``: the
     variant in the bundle, and the uncompressed model that all are compared with. ``sentences`` are
     the verdict in words, the most important first; ``verdicts`` the same in a word for each of the
-    measurements (or none). ``seed`` is that of random weights, ``note`` what a person should know of how
-    the model was loaded. ``files`` holds every file of the bundle by name but ``manifest.json`` and
-    ``SHA256SUMS``; it is empty until the bundle is written.
+    measurements (or none). ``certificate`` says how surely the chosen one answers as well as the baseline.
+    ``seed`` is that of random weights, ``note`` what a person should know of how the model was loaded. ``files``
+    holds every file of the bundle by name but ``manifest.json`` and ``SHA256SUMS``; it is empty until the bundle is
+    written.
     """
 
     vitlet_version: str
@@ -154,6 +156,7 @@ class Manifest:
     verdicts: tuple[Verdict, ...] = ()
     images: Images = NO_IMAGES
     parity: Parity | None = None
+    certificate: Certificate | None = None
     seed: int = 0
     note: str = ""
     files: Mapping[str, FileHash] = field(default_factory=dict)

@@ -39,6 +39,14 @@ class Certificate:
     outcome: Outcome | None = None
     more_images: int | None = None
 
+    def __post_init__(self) -> None:
+        counts = self.changed <= self.images and self.labelled <= self.images and self.lost + self.won <= self.labelled
+        if min(self.changed, self.lost, self.won) < 0 or self.images < 1 or not counts:
+            raise InvalidValue(
+                f"{self.changed} changed, {self.lost} lost and {self.won} won of {self.images} images, "
+                f"{self.labelled} of them labelled, do not go together"
+            )
+
     @property
     def drop(self) -> float | None:
         """The drop that was seen; ``None`` without labels."""

@@ -17,7 +17,8 @@ def compress(
     out: options.Out,
     data: options.Data = None,
     calibration: options.Calibration = None,
-    max_drop: options.MaxDrop = 1.0,
+    max_drop: options.Promise = None,
+    confidence: options.Confidence = 95.0,
     min_agreement: options.MinAgreement = 98.0,
     random_weights: options.RandomWeights = False,
     engines: options.Engines = None,
@@ -28,6 +29,7 @@ def compress(
     quick: options.Quick = False,
     batch: options.Batch = 8,
     limit: options.Limit = 500,
+    certify_limit: options.CertifyLimit = 5000,
     overwrite: options.Overwrite = False,
     no_check: options.NoCheck = False,
     json: options.Json = None,
@@ -36,11 +38,13 @@ def compress(
 
     Loads the model, checks that preprocessing and logits agree with the library it came from,
     exports every variant that this machine can run, measures each from its file in a fresh
-    process, and writes the bundle: model file, manifest.json, report.html.
+    process, judges the best by images that had no part in choosing it, and writes the bundle: model
+    file, manifest.json, report.html.
     """
     from vitlet import pipeline
     from vitlet.cli.document import check_json_path
     from vitlet.cli.live import live_progress
+    from vitlet.cli.outcome import end_with
 
     check_json_path(json)
     with live_progress() as progress:
@@ -55,7 +59,9 @@ def compress(
             precision_names=options.names(precisions),
             device=device,
             limit=limit,
-            max_drop=max_drop / 100,
+            certify_limit=certify_limit,
+            max_drop=None if max_drop is None else max_drop / 100,
+            confidence=confidence / 100,
             min_agreement=min_agreement / 100,
             overwrite=overwrite,
             check_source=not no_check,
@@ -63,6 +69,7 @@ def compress(
             progress=progress,
         )
     show(done, json, "compress")
+    end_with(done.certificate)
 
 
 def typed() -> str:
@@ -75,6 +82,7 @@ def show(done: Compressed, json: str | None, command: str) -> None:
     from rich.console import Console
 
     from vitlet.cli.document import write_json
+    from vitlet.cli.outcome import print_certificate
     from vitlet.cli.table import print_bench, print_environment, print_parity
     from vitlet.measure.rows import as_rows
 
@@ -83,6 +91,8 @@ def show(done: Compressed, json: str | None, command: str) -> None:
     print_environment(console, done.bench.environment)
     print_parity(console, done.bench.parity)
     print_bench(console, done.bench)
+    if done.certificate is not None:
+        print_certificate(console, done.certificate)
     console.print(
         f"Wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False, highlight=False
     )
@@ -97,4 +107,5 @@ def show(done: Compressed, json: str | None, command: str) -> None:
         bundle=str(out),
         sentences=bench.comparison.sentences,
         parity=bench.parity,
+        certificate=done.certificate,
     )

@@ -23,23 +23,8 @@ def evaluate(
             help="Compare each answer with this model's or bundle's (default: the model's own in fp32 torch).",
         ),
     ] = None,
-    max_drop: Annotated[
-        float | None,
-        typer.Option(
-            "--max-drop",
-            min=0,
-            max=99.99,
-            metavar="POINTS",
-            help="Say whether top-1 accuracy drops by no more than this against the original (exit code 3: more, "
-            "4: inconclusive).",
-        ),
-    ] = None,
-    confidence: Annotated[
-        float,
-        typer.Option(
-            "--confidence", min=50, max=99.9999, metavar="PERCENT", help="How sure bounds and verdict are to be."
-        ),
-    ] = 95.0,
+    max_drop: options.Promise = None,
+    confidence: options.Confidence = 95.0,
     threads: options.Threads = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Use at most this many images (default: all).")

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vitlet.cli.outcome import print_certificate
+
 if TYPE_CHECKING:
     from vitlet.measure.damage import ClassResult
     from vitlet.results import Evaluation
@@ -34,10 +36,7 @@ def print_evaluation(console: Console, found: Evaluation) -> None:
     if not found.standard:
         return
     if found.certificate is not None:
-        from vitlet.certify.sentences import sentence
-
-        style = {"fail": "red", "pass": "green"}.get(found.certificate.outcome or "", "")
-        console.print(Text(f"Against {found.standard}: {sentence(found.certificate)}.", style=style))
+        print_certificate(console, found.certificate, f"Against {found.standard}: ")
     _print_classes(console, found)
     same = f"{row.images - len(found.changed)} of {row.images} images"
     console.print(Text(f"The same answer as {found.standard} on {same}."))

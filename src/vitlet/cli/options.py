@@ -62,6 +62,24 @@ MaxDrop = Annotated[
         help="Percentage points of top-1 accuracy that the best variant may lose (for labelled images).",
     ),
 ]
+Promise = Annotated[
+    float | None,
+    typer.Option(
+        "--max-drop",
+        min=0,
+        max=99.99,
+        metavar="POINTS",
+        help="Percentage points of top-1 accuracy that may be lost; there is a verdict on it (exit code 3: more is "
+        "lost, 4: the images cannot tell).",
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option("--confidence", min=50, max=99.9999, metavar="PERCENT", help="How sure bounds and verdict are to be."),
+]
+CertifyLimit = Annotated[
+    int, typer.Option("--certify-limit", min=1, help="Use at most this many images for the verdict.")
+]
 MinAgreement = Annotated[
     float,
     typer.Option(

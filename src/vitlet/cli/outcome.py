@@ -1,4 +1,4 @@
-"""The exit code of a command that gives a verdict."""
+"""A verdict on a terminal, and as the exit code of the command."""
 
 from __future__ import annotations
 
@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vitlet.certify.certificate import Certificate
 
 #: 2 is wrong usage, 130 an interruption.
 FAILED, INCONCLUSIVE = 3, 4
+
+
+def print_certificate(console: Console, certificate: Certificate, about: str = "") -> None:
+    """Print what is certain, in a sentence."""
+    from rich.text import Text
+
+    from vitlet.certify.sentences import sentence
+
+    style = {"fail": "red", "pass": "green", "inconclusive": "yellow"}.get(certificate.outcome or "", "")
+    told = f"{about}{sentence(certificate)}"
+    console.print(Text(f"{told[0].upper()}{told[1:]}.", style=style))
 
 
 def end_with(certificate: Certificate | None) -> None:

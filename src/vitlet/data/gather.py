@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,9 @@ from vitlet.data.calibration import ENOUGH, Calibration, calibration_of, set_asi
 from vitlet.data.imageset import ImageSet
 from vitlet.data.load import load_images
 from vitlet.data.named import is_named, load_named
+from vitlet.data.parts import Part
 from vitlet.data.samples import bundled_images
+from vitlet.errors import EmptyPart
 from vitlet.records import ImageSpec, ProgressCallback, no_progress
 
 #: Image files that are kept as they came, to time decoding with.
@@ -21,16 +23,18 @@ _KEPT = 16
 @dataclass(frozen=True)
 class Wanted:
     """What a user asked for: ``data`` to measure on (folders, files, globs, a named data set), at most ``limit``
-    images of it, ``calibration`` to learn ranges from (else some of ``data`` are set aside for it).
+    images of it, ``calibration`` to learn ranges from (else some of ``data`` are set aside for it), and at most
+    ``certify_limit`` images to certify with.
     """
 
     data: Sequence[str | Path] = ()
     calibration: Sequence[str | Path] = ()
     limit: int | None = None
+    certify_limit: int | None = None
 
     def of_bundled(self) -> Wanted:
         """The same, on the images that come with vitlet where none are named."""
-        return self if self.data else Wanted([bundled_images()], self.calibration, self.limit)
+        return self if self.data else replace(self, data=[bundled_images()])
 
 
 def gather(
@@ -70,6 +74,39 @@ def gather(
     return set_aside(found, wanted.limit)[::-1]
 
 
+def gather_parts(
+    wanted: Wanted,
+    spec: ImageSpec,
+    labels: Sequence[str],
+    directory: Path,
+    *,
+    calibrated: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> tuple[ImageSet | None, Calibration | None, ImageSet | None]:
+    """As ``gather``, but measured are only the images to search with, calibrated (unless others are named for it) is
+    with those to calibrate with, and the third are those to certify with: the parts of ``vitlet.data.parts``. Where
+    there are too few images for that, as ``gather``, with none to certify with.
+    """
+    data = [str(path) for path in wanted.data]
+
+    def load(part: Part, limit: int | None) -> ImageSet | None:
+        return _load(data, spec, labels, directory / part, limit, progress, part=part)
+
+    if data:
+        try:
+            certify, search = load("certify", wanted.certify_limit), load("search", wanted.limit)
+            if not calibrated:
+                return search, None, certify
+            if wanted.calibration or is_named(data):  # of a named data set there are training images for it
+                others = replace(wanted, data=(), calibration=wanted.calibration or data)
+                return search, gather(others, spec, labels, directory, calibrated=True)[1], certify
+            learned = load("calibrate", ENOUGH)
+            return search, None if learned is None else calibration_of(learned), certify
+        except EmptyPart:
+            pass
+    return *gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress), None
+
+
 def _load(
     data: Sequence[str],
     spec: ImageSpec,
@@ -78,9 +115,10 @@ def _load(
     limit: int | None,
     progress: ProgressCallback,
     split: Literal["train", "test"] = "test",
+    part: Part | None = None,
 ) -> ImageSet | None:
     if not data:
         return None
     if is_named(data):
-        return load_named(data[0], spec, labels, directory, split=split, limit=limit, progress=progress)
-    return load_images(data, spec, labels, directory, limit=limit, keep=_KEPT, progress=progress)
+        return load_named(data[0], spec, labels, directory, split=split, limit=limit, part=part, progress=progress)
+    return load_images(data, spec, labels, directory, limit=limit, part=part, keep=_KEPT, progress=progress)

@@ -14,7 +14,7 @@ from vitlet.data.parts import SHARES, Part, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.read import read_image
-from vitlet.errors import InvalidValue, NoImages, UnreadableImage
+from vitlet.errors import EmptyPart, InvalidValue, NoImages, UnreadableImage
 from vitlet.records import ImageSpec, Progress, ProgressCallback, no_progress
 from vitlet.whole_file import write_whole
 
@@ -42,7 +42,8 @@ def load_images(
     ``note``.
 
     Raises:
-        NoImages: nothing was found, none of it could be read, or none belongs to ``part``.
+        NoImages: nothing was found, or none of it could be read.
+        EmptyPart: none belongs to ``part``.
         UnreadableImage: an argument is no file, folder, glob or address at all.
         InvalidValue: ``limit`` is below 1.
         NotWritable: ``directory`` cannot be written.
@@ -79,7 +80,9 @@ def load_images(
             names.append(source.name)
             found.append(-1 if source.label_name is None else match.indices.get(source.label_name, -1))
         if not names:
-            raise NoImages(nothing_readable(skipped) if skipped or part is None else none_in(part, len(sources)))
+            if part is not None and len(skipped) < len(sources):
+                raise EmptyPart(none_in(part, len(sources)))
+            raise NoImages(nothing_readable(skipped))
         progress(Progress("images", "", writer.count, writer.count))
     return ImageSet(
         pixels_path=directory / "pixels.npy",

@@ -15,7 +15,7 @@ from vitlet.data.parts import SHARES, Part, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.splits import Split
-from vitlet.errors import InvalidValue, NoImages, UnreadableImage
+from vitlet.errors import EmptyPart, InvalidValue, NoImages, UnreadableImage
 from vitlet.records import ImageSpec, Progress, ProgressCallback, no_progress
 
 
@@ -44,7 +44,8 @@ def load_named(
 
     Raises:
         InvalidValue: no such data set, or ``limit`` is below 1.
-        NoImages: none of the images could be read, or none belongs to ``part``.
+        NoImages: none of the images could be read.
+        EmptyPart: none belongs to ``part``.
         HubUnreachable, UnreadableImage, Unsupported: the data set cannot be had, as ``load_dataset`` says.
         NotWritable: ``directory`` cannot be written.
     """
@@ -72,9 +73,9 @@ def load_named(
             writer.append(pixels)
             taken.append(index)
         if not taken:
-            if skipped or part is None:
-                raise NoImages(nothing_readable(skipped) if skipped else f"{name} has no images to {split} with")
-            raise NoImages(none_in(part, data.count))
+            if part is not None and len(skipped) < data.count:
+                raise EmptyPart(none_in(part, data.count))
+            raise NoImages(nothing_readable(skipped) if skipped else f"{name} has no images to {split} with")
     return ImageSet(
         pixels_path=directory / "pixels.npy",
         spec=spec,

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 Part: TypeAlias = Literal["calibrate", "search", "certify"]
 
 #: Of many images about so many are in each part. Most are to judge: that is where each one counts.
-SHARES: dict[Part, float] = {"calibrate": 0.1, "search": 0.3, "certify": 0.6}
+SHARES: dict[Part, float] = {"calibrate": 0.15, "search": 0.25, "certify": 0.6}
 
 #: Named in the hash, so that no other use of SHA-256 over the same bytes goes along with it.
 _PURPOSE = b"vitlet parts 1\0"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from vitlet.bundle.manifest import NO_IMAGES, Images, Manifest, ModelFile
+from vitlet.certify.certificate import Certificate
 from vitlet.errors import InvalidValue
 from vitlet.measure.statistics import Latency, Speedup, latency_summary, noise_floor, speedup
 from vitlet.measure.verdict import Verdict
@@ -58,6 +59,7 @@ class ReportData:
     parity: Parity | None = None
     model: ModelFile | None = None
     note: str = ""
+    certificate: Certificate | None = None
 
     def __post_init__(self) -> None:
         count = len(self.measurements)
@@ -91,6 +93,7 @@ class ReportData:
             parity=m.parity,
             model=m.model,
             note=m.note,
+            certificate=m.certificate,
         )
 
     @cached_property

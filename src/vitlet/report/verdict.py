@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from vitlet.certify.sentences import sentence
 from vitlet.records import TimmArchitecture
 from vitlet.report.data import ReportData, Row
 from vitlet.report.figures import (
@@ -53,6 +54,9 @@ _TEMPLATE = """
 {% endfor %}
 </dl>
 {% endif %}
+{% if certain %}
+<p class="certain {{ data.certificate.outcome or "" }}">{{ certain }}</p>
+{% endif %}
 {% if rest %}
 <ul class="sentences">
 {% for sentence in rest %}<li>{{ sentence }}</li>{% endfor %}
@@ -66,8 +70,18 @@ def section(data: ReportData) -> Markup:
     """The page's head and the verdict."""
     headline = data.sentences[0] if data.sentences else "These variants were measured."
     return fill(
-        _TEMPLATE, data=data, facts=list(_facts(data)), headline=headline, tiles=_tiles(data), rest=data.sentences[1:]
+        _TEMPLATE,
+        data=data,
+        facts=list(_facts(data)),
+        headline=headline,
+        tiles=_tiles(data),
+        certain="" if data.certificate is None else f"{_capital(sentence(data.certificate))}.",
+        rest=data.sentences[1:],
     )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _facts(data: ReportData) -> Iterator[str]:
