@@ -110,8 +110,8 @@ def export(
             calibration = [bundled_images()]
         wanted, calibrated = Wanted(calibration=calibration), calibrates([variant])
         spec, labels = classifier.image_spec, classifier.labels
-        _, learned = gather(wanted, spec, labels, Path(scratch), calibrated=calibrated)
-        return export_one(classifier, variant, Path(out), calibration=learned, device=device)
+        found = gather(wanted, spec, labels, Path(scratch), calibrated=calibrated)
+        return export_one(classifier, variant, Path(out), calibration=found.calibration, device=device)
 
 
 def classify(
@@ -182,7 +182,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         if isinstance(model, Bundle):
             manifest = model.manifest
-            images, _ = gather(wanted, manifest.image_spec, manifest.labels, Path(scratch), progress=progress)
+            images = gather(wanted, manifest.image_spec, manifest.labels, Path(scratch), progress=progress).images
             measured = measure([model.artifact], images, settings, progress)
             return compared(str(model.path), measured, images, settings, limits)
         classifier = loaded(model, progress, random_weights)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from vitlet import __version__
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
 from vitlet.certify.certificate import Certificate, certify
-from vitlet.data.calibration import ENOUGH, Calibration
+from vitlet.data.calibration import ENOUGH
 from vitlet.data.gather import Wanted, gather, gather_parts
 from vitlet.data.imageset import ImageSet
 from vitlet.data.named import is_named
@@ -121,17 +121,13 @@ def export_and_measure(
     if classifier.reference == "bundled":
         wanted = wanted.of_bundled()
     spec, labels = classifier.image_spec, classifier.labels
-    take, calibrated = gather_parts if in_parts else _whole, calibrates(pairs)
-    images, learned, kept = take(wanted, spec, labels, scratch, calibrated=calibrated, progress=progress)
-    exported = export_variants(classifier, pairs, scratch, progress, calibration=learned, device=device)
+    take, calibrated = gather_parts if in_parts else gather, calibrates(pairs)
+    found = take(wanted, spec, labels, scratch, calibrated=calibrated, progress=progress)
+    exported = export_variants(classifier, pairs, scratch, progress, calibration=found.calibration, device=device)
     artifacts = [item for item in exported if isinstance(item, Artifact)]
-    rows = iter(measure(artifacts, images, settings, progress))
+    rows = iter(measure(artifacts, found.images, settings, progress))
     measured = [next(rows) if isinstance(item, Artifact) else item for item in exported]
-    return Measured(exported, measured, images, kept)
-
-
-def _whole(*arguments: Any, **options: Any) -> tuple[ImageSet | None, Calibration | None, None]:
-    return *gather(*arguments, **options), None
+    return Measured(exported, measured, found.images, found.to_certify)
 
 
 def certified(
@@ -211,17 +207,17 @@ def exported_for_evaluation(
     else:
         spec, labels, name = own.manifest.image_spec, own.manifest.labels, str(own.path)
     needed = is_model and calibrates([variant])
-    found, learned = gather(wanted, spec, labels, scratch, calibrated=needed, progress=progress)
+    found = gather(wanted, spec, labels, scratch, calibrated=needed, progress=progress)
     # Answers can be compared without labels, too; and both are done with a model other than the standard itself.
     alone = against is None and (not is_model or (variant[0].name, variant[1]) == BASELINE)
-    images = _labelled(found, labels) if alone else _given(found)
+    images = _labelled(found.images, labels) if alone else _given(found.images)
     standard = None
     if isinstance(own, Bundle):
         artifact = own.artifact
     elif (variant[0].name, variant[1]) == BASELINE:
         artifact = _baseline(own, scratch / "model")
     else:
-        artifact, standard = export_one(own, variant, scratch / "model", calibration=learned), own
+        artifact, standard = export_one(own, variant, scratch / "model", calibration=found.calibration), own
     job = ToEvaluate(name, labels, artifact, images)
     other = standard if against is None else against
     return job if other is None else _with_standard(job, other, wanted, scratch, progress)
@@ -244,7 +240,7 @@ def _with_standard(
     images: ImageSet | None = job.images
     if spec != job.images.spec:
         # The same files, as this model wants to see them.
-        images, _ = gather(wanted, spec, labels, scratch / "against", progress=progress)
+        images = gather(wanted, spec, labels, scratch / "against", progress=progress).images
         if images is None or images.names != job.images.names:
             raise InvalidValue(f"{name} prepares images in another way, and these cannot be read a second time for it")
     return replace(job, standard=artifact, standard_images=images, standard_name=name)

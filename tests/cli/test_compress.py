@@ -145,6 +145,18 @@ def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):
     assert json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())["certificate"]["more_images"] > 100
 
 
+def test_one_image_is_too_few_for_a_verdict(vitlet, few_images, tmp_path):
+    finished = vitlet(
+        "compress", "bundled", "--data", next((few_images / "Bag").iterdir()), "--out", tmp_path / "small.vitlet",
+        "--max-drop", "1", "--engines", "onnxruntime", "--precisions", "fp32", "--quick",
+    )  # fmt: skip
+    chosen = json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())["model"]["engine"]
+    # Unless nothing was faster here than the model itself, of which nothing need be said.
+    assert (finished.returncode, "too few images" in finished.stderr) == (
+        (4, True) if chosen == "onnxruntime" else (0, False)
+    )
+
+
 def test_a_changed_bundle_is_refused(vitlet, done, few_images, tmp_path):
     _, bundle, _ = done
     damaged = tmp_path / "damaged"

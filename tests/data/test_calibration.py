@@ -93,26 +93,30 @@ def photos(tmp_path):
 
 
 def test_gathering_without_calibration_measures_every_image(photos, tmp_path):
-    images, calibration = gather(Wanted([photos]), SPEC, ("cat", "dog"), tmp_path / "work")
+    found = gather(Wanted([photos]), SPEC, ("cat", "dog"), tmp_path / "work")
+    images, calibration = found.images, found.calibration
     assert (images.count, calibration) == (20, None)
     assert [path.read_bytes()[:4] for path in images.encoded] == [b"\x89PNG"] * 16
 
 
 def test_gathering_takes_what_is_above_the_limit_to_calibrate_with(photos, tmp_path):
     wanted = Wanted([photos], limit=12)
-    images, calibration = gather(wanted, SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    found = gather(wanted, SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    images, calibration = found.images, found.calibration
     assert (images.count, len(calibration)) == (12, 8)
     assert images.labelled == 12
 
 
 def test_named_calibration_images_leave_all_others_to_be_measured(photos, tmp_path):
     wanted = Wanted([photos / "cat"], [photos / "dog"])
-    images, calibration = gather(wanted, SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    found = gather(wanted, SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    images, calibration = found.images, found.calibration
     assert (images.count, len(calibration)) == (10, 10)
     assert all("cat" in name for name in images.names)
 
 
 def test_without_images_calibration_is_random(tmp_path):
-    images, calibration = gather(Wanted(), SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    found = gather(Wanted(), SPEC, ("cat", "dog"), tmp_path / "work", calibrated=True)
+    images, calibration = found.images, found.calibration
     assert images is None
     assert calibration.random_count > 0

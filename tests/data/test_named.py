@@ -169,7 +169,8 @@ def test_a_hugging_face_data_set(
 
 
 def test_calibration_takes_training_images(pets: Path, tmp_path: Path, picture: Picture) -> None:
-    images, calibration = gather(Wanted([PETS], limit=5), SPEC, BREEDS, tmp_path / "work", calibrated=True)
+    found = gather(Wanted([PETS], limit=5), SPEC, BREEDS, tmp_path / "work", calibrated=True)
+    images, calibration = found.images, found.calibration
     assert images is not None
     assert calibration is not None
     assert (images.count, len(calibration)) == (5, 20)
@@ -180,7 +181,8 @@ def test_calibration_takes_training_images(pets: Path, tmp_path: Path, picture: 
 
 def test_calibration_on_a_named_set_of_its_own(pets: Path, tmp_path: Path, picture: Picture) -> None:
     wanted = Wanted([pets], calibration=[PETS])
-    images, calibration = gather(wanted, SPEC, BREEDS, tmp_path / "work", calibrated=True)
+    found = gather(wanted, SPEC, BREEDS, tmp_path / "work", calibrated=True)
+    images, calibration = found.images, found.calibration
     assert images is not None
     assert calibration is not None
     assert (images.count, len(calibration)) == (40, 20)

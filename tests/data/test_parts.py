@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vitlet.data import named
-from vitlet.data.gather import Wanted, gather_parts
+from vitlet.data.gather import Gathered, Wanted, gather_parts
 from vitlet.data.labelled import LabelledFiles, LabelledPixels
 from vitlet.data.load import load_images
 from vitlet.data.named import load_named
@@ -106,7 +106,8 @@ def test_content_of_pixels_and_files(many: Path, tmp_path: Path) -> None:
 
 
 def test_gathered_in_parts_no_image_serves_twice(many: Path, tmp_path: Path) -> None:
-    search, calibration, certify = gather_parts(Wanted([many]), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    found = gather_parts(Wanted([many]), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    search, calibration, certify = found.images, found.calibration, found.to_certify
     assert search is not None
     assert calibration is not None
     assert certify is not None
@@ -120,7 +121,8 @@ def test_gathered_in_parts_no_image_serves_twice(many: Path, tmp_path: Path) -> 
 
 def test_gathered_with_limits_and_images_named_to_calibrate_with(many: Path, tmp_path: Path) -> None:
     wanted = Wanted([many / "cat"], [many / "dog"], limit=4, certify_limit=7)
-    search, calibration, certify = gather_parts(wanted, SPEC, LABELS, tmp_path / "work", calibrated=True)
+    found = gather_parts(wanted, SPEC, LABELS, tmp_path / "work", calibrated=True)
+    search, calibration, certify = found.images, found.calibration, found.to_certify
     assert search is not None
     assert calibration is not None
     assert certify is not None
@@ -129,7 +131,8 @@ def test_gathered_with_limits_and_images_named_to_calibrate_with(many: Path, tmp
 
 def test_too_few_images_to_part_serve_as_they_did(many: Path, tmp_path: Path) -> None:
     few = [path for path in sorted(many.rglob("*.png")) if part_of(path.read_bytes()) == "certify"][:5]
-    search, calibration, certify = gather_parts(Wanted(few), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    found = gather_parts(Wanted(few), SPEC, LABELS, tmp_path / "work", calibrated=True)
+    search, calibration, certify = found.images, found.calibration, found.to_certify
     assert certify is None
     assert search is not None
     assert calibration is not None
@@ -137,4 +140,4 @@ def test_too_few_images_to_part_serve_as_they_did(many: Path, tmp_path: Path) ->
 
 
 def test_nothing_to_gather(tmp_path: Path) -> None:
-    assert gather_parts(Wanted(), SPEC, LABELS, tmp_path) == (None, None, None)
+    assert gather_parts(Wanted(), SPEC, LABELS, tmp_path) == Gathered(None)

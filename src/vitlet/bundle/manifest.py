@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_type_hints
 
@@ -204,8 +205,13 @@ def manifest_from_json(data: object) -> Manifest:
     return Manifest(**values | {"architecture": architecture_from_json(values["architecture"])})
 
 
+@cache
 def _stored_type() -> type[Any]:
-    """The manifest with an undecided architecture: msgspec cannot tell two plain dataclasses apart."""
+    """The manifest with an undecided architecture: msgspec cannot tell two plain dataclasses apart.
+
+    One type for all: of a new one msgspec builds a description, and clears whatever is raised while it hashes the
+    ``Literal``s in it, a Ctrl-C too.
+    """
     hints = get_type_hints(Manifest) | {"architecture": Any}
     described: list[Any] = []
     for f in sorted(fields(Manifest), key=lambda f: f.default is not MISSING or f.default_factory is not MISSING):

@@ -69,7 +69,10 @@ def compress(
             progress=progress,
         )
     show(done, json, "compress")
-    end_with(done.certificate)
+    comparison = done.bench.comparison
+    # The uncompressed model itself loses nothing, and random weights have nothing to lose.
+    is_loss_possible = comparison.best != comparison.baseline and not random_weights
+    end_with(done.certificate, asked=max_drop is not None and is_loss_possible)
 
 
 def typed() -> str:

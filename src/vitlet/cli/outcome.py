@@ -26,8 +26,12 @@ def print_certificate(console: Console, certificate: Certificate, about: str = "
     console.print(Text(f"{told[0].upper()}{told[1:]}.", style=style))
 
 
-def end_with(certificate: Certificate | None) -> None:
-    """End the command with the code of a verdict that is no pass; go on without one."""
+def end_with(certificate: Certificate | None, *, asked: bool = False) -> None:
+    """End the command with the code of a verdict that is no pass. Where one was ``asked`` for and there is none, the
+    images were too few for it."""
+    if certificate is None and asked:
+        typer.echo("INCONCLUSIVE: too few images to keep some back for a verdict; give more with --data", err=True)
+        raise typer.Exit(INCONCLUSIVE)
     codes = {"fail": FAILED, "inconclusive": INCONCLUSIVE}
     if certificate is not None and certificate.outcome in codes:
         raise typer.Exit(codes[certificate.outcome])

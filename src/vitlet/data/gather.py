@@ -37,6 +37,16 @@ class Wanted:
         return self if self.data else replace(self, data=[bundled_images()])
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """``images`` are measured (``None``: random inputs are), ``calibration`` is what static quantization learns from
+    (``None``: nothing asks for it), ``to_certify`` are images kept back to judge by."""
+
+    images: ImageSet | None
+    calibration: Calibration | None = None
+    to_certify: ImageSet | None = None
+
+
 def gather(
     wanted: Wanted,
     spec: ImageSpec,
@@ -45,7 +55,7 @@ def gather(
     *,
     calibrated: bool = False,
     progress: ProgressCallback = no_progress,
-) -> tuple[ImageSet | None, Calibration | None]:
+) -> Gathered:
     """Decode the images once, into ``directory``; with ``calibrated`` also those to calibrate with.
 
     No image is both measured and calibrated with, unless the user names it twice. Of a named data
@@ -57,21 +67,22 @@ def gather(
     data = [str(path) for path in wanted.data]
     calibration = [str(path) for path in wanted.calibration]
     if not calibrated:
-        return _load(data, spec, labels, directory, wanted.limit, progress), None
+        return Gathered(_load(data, spec, labels, directory, wanted.limit, progress))
     if calibration:
         apart = directory / "calibration"
         named = _load(calibration, spec, labels, apart, ENOUGH, progress, split="train")
         images = _load(data, spec, labels, directory, wanted.limit, progress)
-        return images, None if named is None else calibration_of(named)
+        return Gathered(images, None if named is None else calibration_of(named))
     if not data:
-        return None, Calibration(spec, random_count=32, seed=1)
+        return Gathered(None, Calibration(spec, random_count=32, seed=1))
     if is_named(data):
         images = load_named(data[0], spec, labels, directory, limit=wanted.limit, progress=progress)
         train = load_named(data[0], spec, labels, directory / "calibration", split="train", limit=ENOUGH)
-        return images, calibration_of(train)
+        return Gathered(images, calibration_of(train))
     more = None if wanted.limit is None else wanted.limit + ENOUGH
     found = load_images(data, spec, labels, directory, limit=more, keep=_KEPT, progress=progress)
-    return set_aside(found, wanted.limit)[::-1]
+    learned, images = set_aside(found, wanted.limit)
+    return Gathered(images, learned)
 
 
 def gather_parts(
@@ -82,10 +93,10 @@ def gather_parts(
     *,
     calibrated: bool = False,
     progress: ProgressCallback = no_progress,
-) -> tuple[ImageSet | None, Calibration | None, ImageSet | None]:
-    """As ``gather``, but measured are only the images to search with, calibrated (unless others are named for it) is
-    with those to calibrate with, and the third are those to certify with: the parts of ``vitlet.data.parts``. Where
-    there are too few images for that, as ``gather``, with none to certify with.
+) -> Gathered:
+    """As ``gather``, but by the parts of ``vitlet.data.parts``: measured are the images to search with, calibration
+    (unless others are named for it) takes those to calibrate with, and those to certify with are kept back. Where there
+    are too few images for that, as ``gather``, and none are kept back.
     """
     data = [str(path) for path in wanted.data]
 
@@ -96,15 +107,16 @@ def gather_parts(
         try:
             certify, search = load("certify", wanted.certify_limit), load("search", wanted.limit)
             if not calibrated:
-                return search, None, certify
+                return Gathered(search, None, certify)
             if wanted.calibration or is_named(data):  # of a named data set there are training images for it
                 others = replace(wanted, data=(), calibration=wanted.calibration or data)
-                return search, gather(others, spec, labels, directory, calibrated=True)[1], certify
-            learned = load("calibrate", ENOUGH)
-            return search, None if learned is None else calibration_of(learned), certify
+                learned = gather(others, spec, labels, directory, calibrated=True).calibration
+                return Gathered(search, learned, certify)
+            rest = load("calibrate", ENOUGH)
+            return Gathered(search, None if rest is None else calibration_of(rest), certify)
         except EmptyPart:
             pass
-    return *gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress), None
+    return gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
 
 
 def _load(
