@@ -77,7 +77,7 @@ def main(mode: str, *arguments: str) -> None:
         elif mode == "crash":
             crash(arguments[0], Path(arguments[1]), Path(arguments[2]))
         elif mode == "forever":
-            # Signals come after the first dot; ``vitlet.bundle.manifest`` says what msgspec does with one the first time.
+            # Signals come after the first dot; ``vitlet.bundle.manifest`` says what msgspec does with one at first.
             read_bundle(Path(arguments[0]))
             while True:
                 print(".", end="", flush=True)
