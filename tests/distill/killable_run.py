@@ -59,7 +59,8 @@ def main(folder: Path, drop_path: float, how: str = "") -> None:
             task = replace(task, objective=Objective("none"), teacher=None, store=None)
         fit(module, task, StateFile(folder, {"run": "dark or bright"}), running)
         if how == "resnet":
-            print(f"rank {processes.rank} ends with {digest(module)}", flush=True)
+            # In one write, or the lines of both would run together: torchrun's processes do not buffer.
+            sys.stdout.write(f"rank {processes.rank} ends with {digest(module)}\n")
 
 
 if __name__ == "__main__":
