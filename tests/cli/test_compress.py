@@ -108,13 +108,17 @@ def test_the_bundle_is_evaluated_and_measured(vitlet, done, few_images):
     assert row["latency_ms"]["n"] >= 16
 
 
+#: Several times as fast as the model in PyTorch, so that even on a busy machine it is what is chosen.
+FAST = ("--engines", "onnxruntime", "--precisions", "int8-dynamic", "--quick")
+
+
 @pytest.fixture(scope="module")
 def certified(vitlet, tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path, dict]:
     """A compression of the bundled model on its 500 images, with a limit that is easily kept."""
     folder = tmp_path_factory.mktemp("certified")
     finished = vitlet(
         "compress", "bundled", "--out", folder / "small.vitlet", "--json", folder / "out.json", "--max-drop", "5",
-        "--engines", "torchscript", "--precisions", "int8-dynamic-x86", "--quick",
+        *FAST,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     return finished, folder / "small.vitlet", json.loads((folder / "out.json").read_text())
@@ -138,7 +142,7 @@ def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):
     """The bundle is there all the same, and says so itself."""
     finished = vitlet(
         "compress", "bundled", "--data", few_images, "--out", tmp_path / "small.vitlet", "--max-drop", "0.5",
-        "--engines", "torchscript", "--precisions", "int8-dynamic-x86", "--quick",
+        *FAST,
     )  # fmt: skip
     assert finished.returncode == 4, finished.stderr
     assert "INCONCLUSIVE" in finished.stdout
@@ -148,13 +152,10 @@ def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):
 def test_one_image_is_too_few_for_a_verdict(vitlet, few_images, tmp_path):
     finished = vitlet(
         "compress", "bundled", "--data", next((few_images / "Bag").iterdir()), "--out", tmp_path / "small.vitlet",
-        "--max-drop", "1", "--engines", "onnxruntime", "--precisions", "fp32", "--quick",
+        "--max-drop", "1", *FAST,
     )  # fmt: skip
-    chosen = json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())["model"]["engine"]
-    # Unless nothing was faster here than the model itself, of which nothing need be said.
-    assert (finished.returncode, "too few images" in finished.stderr) == (
-        (4, True) if chosen == "onnxruntime" else (0, False)
-    )
+    assert finished.returncode == 4, finished.stderr
+    assert "too few images" in finished.stderr
 
 
 def test_a_changed_bundle_is_refused(vitlet, done, few_images, tmp_path):
