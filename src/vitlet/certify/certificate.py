@@ -82,7 +82,7 @@ def certify(
     changed_at_most = disagreement.upper_bound(changed, images, confidence)
     labelled = int((truth >= 0).sum())
     if not labelled:
-        outcome, more = _by_changes(changed, images, limit, confidence)
+        outcome, more = _by_changes(changed, images, changed_at_most, limit, confidence)
         return Certificate(
             confidence, images, changed, changed_at_most, 0, 0, 0, None, changed_at_most, limit, outcome, more
         )
@@ -90,18 +90,25 @@ def certify(
     seen = Paired(labelled, int((was_right & ~is_right).sum()), int((~was_right & is_right).sum()))
     low, high = lower_bound(seen, confidence), upper_bound(seen, confidence)
     outcome = None if limit is None else judge(seen, limit, confidence)
-    needed = images_to_decide(seen, limit, confidence) if limit is not None and outcome == "inconclusive" else None
-    more = None if needed is None else max(needed - labelled, 1)
+    more = _more_images(seen, limit, confidence) if limit is not None and outcome == "inconclusive" else None
     return Certificate(
         confidence, images, changed, changed_at_most, labelled, seen.lost, seen.won, low, high, limit, outcome, more
     )
 
 
-def _by_changes(changed: int, images: int, limit: float | None, confidence: float) -> tuple[Outcome | None, int | None]:
+def _by_changes(
+    changed: int, images: int, changed_at_most: float, limit: float | None, confidence: float
+) -> tuple[Outcome | None, int | None]:
     """Without labels a drop can be ruled out, but never shown: what is changed may have been wrong before."""
     if limit is None:
         return None, None
-    if disagreement.upper_bound(changed, images, confidence) <= limit:
+    if changed_at_most <= limit:
         return "pass", None
-    needed = images_to_decide(Paired(images, changed, 0), limit, confidence) if changed / images < limit else None
-    return "inconclusive", None if needed is None else max(needed - images, 1)
+    if changed / images >= limit:
+        return "inconclusive", None
+    return "inconclusive", _more_images(Paired(images, changed, 0), limit, confidence)
+
+
+def _more_images(seen: Paired, limit: float, confidence: float) -> int | None:
+    needed = images_to_decide(seen, limit, confidence)
+    return None if needed is None else max(needed - seen.images, 1)

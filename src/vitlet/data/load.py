@@ -10,7 +10,7 @@ from typing import BinaryIO
 from vitlet.data.find import ImageSource, find_images
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.data.labels import match_labels
-from vitlet.data.parts import SHARES, Part, part_of
+from vitlet.data.parts import Part, expected_in, none_in, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.read import read_image
@@ -52,7 +52,7 @@ def load_images(
         raise InvalidValue(f"limit is {limit}; it must be 1 or more images")
     sources = find_images(arguments, stdin=stdin)
     match = match_labels((source.label_name for source in sources if source.label_name is not None), labels)
-    expected = len(sources) if part is None else max(1, round(SHARES[part] * len(sources)))
+    expected = expected_in(part, len(sources))
     wanted = len(sources) if limit is None else min(limit, len(sources))
     if wanted < len(sources):
         sources = evenly(sources, seed)
@@ -110,11 +110,6 @@ def evenly(sources: Sequence[ImageSource], seed: int) -> tuple[ImageSource, ...]
         generator.shuffle(folder)
     longest = max((len(folder) for folder in folders), default=0)
     return tuple(folder[turn] for turn in range(longest) for folder in folders if turn < len(folder))
-
-
-def none_in(part: Part, count: int) -> str:
-    """The sentence for the case that no image belongs to a part."""
-    return f"none of the {count} images falls to the part to {part} with, which {SHARES[part]:.0%} do; give more images"
 
 
 def nothing_readable(skipped: Sequence[Skipped]) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 from vitlet.data.datasets import is_dataset_name, load_dataset
 from vitlet.data.imageset import ImageSet, Skipped
 from vitlet.data.labels import match_classes
-from vitlet.data.load import none_in, nothing_readable
-from vitlet.data.parts import SHARES, Part, part_of
+from vitlet.data.load import nothing_readable
+from vitlet.data.parts import Part, expected_in, none_in, part_of
 from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import crop_pixels
 from vitlet.data.splits import Split
@@ -54,7 +54,7 @@ def load_named(
     data = load_dataset(name, split)
     match = match_classes(data.class_names, labels)
     wanted = data.count if limit is None else min(limit, data.count)
-    expected = data.count if part is None else max(1, round(SHARES[part] * data.count))
+    expected = expected_in(part, data.count)
     taken: list[int] = []
     skipped: list[Skipped] = []
     with PixelWriter(directory / "pixels.npy", spec.height, spec.width) as writer:

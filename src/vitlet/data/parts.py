@@ -27,3 +27,13 @@ def part_of(content: bytes) -> Part:
         if number < bound:
             return part
     return "certify"
+
+
+def expected_in(part: Part | None, count: int) -> int:
+    """About how many of ``count`` images belong to a part; all of them if there is none."""
+    return count if part is None else max(1, round(SHARES[part] * count))
+
+
+def none_in(part: Part, count: int) -> str:
+    """The sentence for the case that no image belongs to a part."""
+    return f"none of the {count} images falls to the part to {part} with, which {SHARES[part]:.0%} do; give more images"
