@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from vitlet.errors import VitletError
     from vitlet.measure.run import MeasureSettings
     from vitlet.measure.statistics import latency_summary
-    from vitlet.pipeline import bench, classify, compress, distill, doctor, evaluate, export, load
+    from vitlet.pipeline import bench, classify, compress, distill, doctor, evaluate, export, inspect, load, verify
     from vitlet.records import Artifact, Classifier, Environment, ImageSpec, Measurement, Parity, Precision, Progress
-    from vitlet.results import Answer, Bench, Compressed, Evaluation, Prediction
+    from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Verification
 
 # `vitlet.distill` is a function (the verb) and a room (the package). Importing a package binds it here,
 # once; do that now and drop the binding, so that the name always gives the function.
@@ -37,9 +37,12 @@ _WHERE = {
     "MeasureSettings": "vitlet.measure.run",
     "latency_summary": "vitlet.measure.statistics",
     **dict.fromkeys(
-        ("bench", "classify", "compress", "distill", "doctor", "evaluate", "export", "load"), "vitlet.pipeline"
+        ("bench", "classify", "compress", "distill", "doctor", "evaluate", "export", "inspect", "load", "verify"),
+        "vitlet.pipeline",
     ),
-    **dict.fromkeys(("Answer", "Bench", "Compressed", "Evaluation", "Prediction"), "vitlet.results"),
+    **dict.fromkeys(
+        ("Answer", "Bench", "Compressed", "Evaluation", "Inspected", "Prediction", "Verification"), "vitlet.results"
+    ),
     **dict.fromkeys(
         ("Artifact", "Classifier", "Environment", "ImageSpec", "Measurement", "Parity", "Precision", "Progress"),
         "vitlet.records",
@@ -56,12 +59,14 @@ __all__ = [
     "Environment",
     "Evaluation",
     "ImageSpec",
+    "Inspected",
     "MeasureSettings",
     "Measurement",
     "Parity",
     "Precision",
     "Prediction",
     "Progress",
+    "Verification",
     "VitletError",
     "bench",
     "classify",
@@ -70,9 +75,11 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "inspect",
     "latency_summary",
     "load",
     "read_bundle",
+    "verify",
 ]
 
 

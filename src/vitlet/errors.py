@@ -15,6 +15,7 @@
     ├── Unsupported             this engine, precision or model does not go together here
     ├── ParityFailed            vitlet's path and the source library's give different results
     ├── ExportFailed            an exporting process died, hung or answered nonsense
+    ├── OverBudget              no variant keeps to the limits on speed, size or memory (exit code 3)
     ├── MeasurementFailed       a measuring process died, hung or returned nonsense
     ├── TrainingFailed          training cannot go on (NaN loss, damaged checkpoint)
     └── BundleError             a bundle cannot be written or read
@@ -24,6 +25,13 @@
 
 A message says what was wrong, quotes the value, and says what to do.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitlet.results import Bench
 
 
 class VitletError(Exception):
@@ -83,6 +91,14 @@ class ParityFailed(VitletError):
 
 class ExportFailed(VitletError):
     """An exporting process died, hung or answered nonsense."""
+
+
+class OverBudget(VitletError):
+    """No variant keeps to the limits on speed, size or memory; ``bench`` holds all that was measured."""
+
+    def __init__(self, message: str, bench: Bench) -> None:
+        super().__init__(message)
+        self.bench = bench
 
 
 class MeasurementFailed(VitletError):

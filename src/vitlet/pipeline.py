@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitlet.bundle.read import Bundle
+from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
+from vitlet.bundle.read import Bundle, read_bundle
 from vitlet.bundle.write import check_writable, write_bundle
-from vitlet.certify.certificate import certify
-from vitlet.certify.paired import check_confidence
-from vitlet.certify.verdict import check_limit
+from vitlet.certify.journal import open_journal
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
 from vitlet.engines.variants import calibrates, export_one, variants
-from vitlet.errors import ImageError, InvalidValue, NoImages, Unsupported
+from vitlet.errors import ImageError, InvalidValue, NoImages, OverBudget, Unsupported
+from vitlet.measure.budget import NO_BUDGET, Budget
 from vitlet.measure.damage import changed_images, class_results
 from vitlet.measure.environment import default_threads, environment
 from vitlet.measure.gates import own_fault
+from vitlet.measure.operation_times import OperationTimes
 from vitlet.measure.run import MeasureSettings, measure
 from vitlet.measure.run import evaluate as measure_accuracy
+from vitlet.measure.verdict import Limits
 from vitlet.records import (
     Artifact,
     Classifier,
@@ -39,9 +42,10 @@ from vitlet.records import (
     ProgressCallback,
     no_progress,
 )
-from vitlet.results import Answer, Bench, Compressed, Evaluation, Prediction
+from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Verification
 from vitlet.stages import (
     Model,
+    Promise,
     bundle_teacher,
     certified,
     compared,
@@ -49,9 +53,11 @@ from vitlet.stages import (
     export_and_measure,
     exported_for_evaluation,
     held_out,
+    inspection_page,
     loaded,
     manifest_of,
     read_if_bundle,
+    searched,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +66,7 @@ if TYPE_CHECKING:
     from vitlet.distill.teacher import Teacher
 
 NO_IMAGES = "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
+NO_IMAGES_TO_INSPECT = "no images were given: name a folder with --data"
 
 
 def load(
@@ -176,7 +183,7 @@ def bench(
     Raises:
         VitletError: the model or the images cannot be had, or no variant could be measured.
     """
-    settings, limits = settings or MeasureSettings(), (max_drop, min_agreement)
+    settings, limits = settings or MeasureSettings(), Limits(min_agreement, max_drop)
     pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit)
     model = read_if_bundle(model)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
@@ -201,37 +208,50 @@ def compress(
     engine_names: Sequence[str] = (),
     precision_names: Sequence[str] = (),
     device: Device = "cpu",
+    certify_data: Sequence[str | Path] = (),
     limit: int | None = 500,
     certify_limit: int | None = 5000,
     max_drop: float | None = None,
     min_agreement: float = 0.98,
+    budget: Budget = NO_BUDGET,
+    time_limit_s: float | None = None,
+    exhaustive: bool = False,
     confidence: float = 0.95,
+    looks: Path | None = None,
+    golden_images: int = FEW_IMAGES,
     overwrite: bool = False,
     check_source: bool = True,
     command: str = "",
     progress: ProgressCallback = no_progress,
 ) -> Compressed:
-    """Do the whole job: load, check against the source library, export and measure every variant,
+    """Do the whole job: load, check against the source library, search among the variants (``vitlet.certify.search``),
     and write a bundle with the fastest that keeps its accuracy to within ``max_drop`` (0..1; 0.01 if none is given)
-    or, without labels, the same answer on ``min_agreement`` (0..1) of the images.
+    or, without labels, the same answer on ``min_agreement`` (0..1) of the images, and keeps to the ``budget``.
 
-    The images are parted (``vitlet.data.parts``): some to calibrate static quantization with (unless ``calibration``
-    names others), at most ``limit`` to choose by, and at most ``certify_limit`` by which the chosen variant alone is
-    judged: how much accuracy it may have lost, with ``confidence``, and whether that is within ``max_drop``, if one is
-    given. Too few images to be parted serve for all but that.
+    With a ``time_limit_s`` the search tries what promises most and then makes do with it; ``exhaustive`` measures every
+    variant instead, however unpromising. The images are parted
+    (``vitlet.data.parts``): some to calibrate static quantization with (unless ``calibration``
+    names others), at most ``limit`` to choose by, and at most ``certify_limit`` (of ``certify_data``, if that is named)
+    by which the chosen variant alone is judged: how much accuracy it may have lost, with ``confidence``, and whether
+    that is within ``max_drop``, if one is given. Too few images to be parted serve for all but that. In the folder
+    ``looks`` it is remembered which images judged what, for whoever tries until one passes; ``None``: nowhere.
+    What the search finds is kept in ``out`` + ".search" until the bundle is written: the same call goes on from there.
+    The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it.
 
     Raises:
-        InvalidValue: ``max_drop`` or ``confidence`` is out of its range.
+        InvalidValue: ``max_drop``, ``confidence`` or ``golden_images`` is out of its range.
         OutputExists, NotWritable: before the work begins, if ``out`` cannot be written.
         ParityFailed: vitlet's path gives other results than the source library
             (``check_source=False`` goes on all the same).
+        OverBudget: nothing keeps to the budget, so nothing is written.
         VitletError: the model or the images cannot be had.
     """
-    check_confidence(confidence)
-    if max_drop is not None:
-        check_limit(max_drop)
-    settings, limits = settings or MeasureSettings(), (0.01 if max_drop is None else max_drop, min_agreement)
-    pairs, wanted = variants(engine_names, precision_names), Wanted(data, calibration, limit, certify_limit)
+    promise = Promise(max_drop, confidence, looks)
+    check_count(golden_images)
+    settings = settings or MeasureSettings()
+    limits = Limits(min_agreement, 0.01 if max_drop is None else max_drop, budget)
+    pairs = variants(engine_names, precision_names)
+    wanted = Wanted(data, calibration, limit, certify_data, certify_limit)
     target = Path(out)
     check_writable(target, overwrite=overwrite)
     if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
@@ -245,25 +265,41 @@ def compress(
 
         progress(Progress("check", f"against {classifier.library}"))
         parity = require_agreement(classifier, data)
-    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
-        job = export_and_measure(
-            classifier, pairs, wanted, settings, device, Path(scratch), progress, in_parts=not classifier.random_weights
+    state = target.with_name(f"{target.name}.search")
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch, open_journal(state) as journal:
+        job = searched(
+            classifier,
+            pairs,
+            wanted,
+            limits,
+            settings,
+            device,
+            time_limit_s,
+            Path(scratch),
+            journal,
+            progress,
+            exhaustive=exhaustive,
         )
         found = compared(
             classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights, parity
         )
+        if found.comparison.excess:
+            raise OverBudget(found.comparison.sentences[0].removesuffix("."), found)
         chosen = job.exported[found.comparison.best]
         if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
         comparison, threads = found.comparison, settings.threads
-        certificate = certified(
-            job, comparison.best, comparison.baseline, max_drop, confidence, threads, Path(scratch), progress
-        )
+        best, baseline = comparison.best, comparison.baseline
+        certificate = certified(job, best, baseline, promise, threads, Path(scratch), progress)
         progress(Progress("write", str(target)))
-        manifest = manifest_of(classifier, chosen, found, settings, limits, command, certificate)
+        manifest = manifest_of(
+            classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
+        )
         from vitlet.report import render_report
 
-        bundle = write_bundle(target, manifest, chosen, {"report.html": render_report(manifest)}, overwrite=overwrite)
+        manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
+        pages: dict[str, str | bytes] = {"report.html": render_report(manifest), **parts}
+        bundle = write_bundle(target, manifest, chosen, pages, overwrite=overwrite)
         return Compressed(bundle, found, certificate)
 
 
@@ -277,6 +313,7 @@ def evaluate(
     against: Model | None = None,
     max_drop: float | None = None,
     confidence: float = 0.95,
+    looks: Path | None = None,
     threads: int | None = None,
     limit: int | None = None,
     progress: ProgressCallback = no_progress,
@@ -288,16 +325,14 @@ def evaluate(
     Its answers are also compared, image by image, with those of ``against``: another model or
     bundle; without one, with the model's own in fp32 torch, where it is at hand. How much accuracy may have
     been lost is bounded with ``confidence`` and, if there is one, held against ``max_drop`` (0..1); the images should
-    be such as had no part in making or choosing the model.
+    be such as had no part in making or choosing the model. ``looks`` as in ``compress``.
 
     Raises:
         NoImages: no image; or none whose folder names a class of the model, and nothing to compare answers with.
         InvalidValue: ``against`` takes other images or has other classes, there is nothing to hold against
             ``max_drop``, or this or ``confidence`` is out of its range.
     """
-    check_confidence(confidence)
-    if max_drop is not None:
-        check_limit(max_drop)
+    promise = Promise(max_drop, confidence, looks)
     (variant,) = variants([engine_name], [precision_name])
     used = threads or default_threads()
     model, other = read_if_bundle(model), None if against is None else read_if_bundle(against)
@@ -328,10 +363,76 @@ def evaluate(
             standard=found.standard_name,
             # Another model's logits are no measure of whether this is the same one.
             fault=own_fault(row) if against is None else "",
-            certificate=None
-            if reference is None
-            else certify(logits, truth, reference, limit=max_drop, confidence=confidence),
+            certificate=None if reference is None else promise.judge(found.images, logits, reference),
         )
+
+
+def inspect(
+    model: Model,
+    *,
+    data: Sequence[str | Path] = (),
+    calibration: Sequence[str | Path] = (),
+    images: Sequence[str | Path] = (),
+    precision: str = "int8-static",
+    random_weights: bool = False,
+    limit: int | None = 64,
+    threads: int | None = None,
+    timed: bool = True,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    command: str = "",
+    progress: ProgressCallback = no_progress,
+) -> Inspected:
+    """Find what int8 costs the answers, operation by operation, and write a page about it to ``out``, if that is given.
+
+    Every operation is put into simulated int8 alone, over at most ``limit`` images of ``data``; ranges of activations
+    are learned from ``calibration``, else from some of ``data`` that are then not answered. What each operation would
+    take in float and in int8 is read from ONNX Runtime's profiles (unless ``timed`` is false). Attention is shown over
+    ``images``, or over some of ``data``.
+
+    Raises:
+        InvalidValue: ``precision`` is not int8-static or int8-dynamic, or ``model`` is a bundle, whose file cannot be
+            looked into.
+        OutputExists, NotWritable: before the work begins, if ``out`` cannot be written.
+        VitletError: the model or the images cannot be had.
+    """
+    from vitlet.certify.inspect import inspect_classifier, simulated_precision, times_in_float
+    from vitlet.whole_file import check_free, write_whole
+
+    simulated, used = simulated_precision(precision), threads or default_threads()
+    if out is not None:
+        check_free(Path(out), overwrite=overwrite)
+    model = read_if_bundle(model)
+    if isinstance(model, Bundle):
+        origin = model.manifest.reference
+        raise InvalidValue(f"{model.path} is a bundle, which cannot be looked into; inspect its origin: {origin}")
+    if not data and (model.reference if isinstance(model, Classifier) else model) != "bundled":
+        raise NoImages(NO_IMAGES_TO_INSPECT)
+    classifier = loaded(model, progress, random_weights)
+    wanted = Wanted(data=data, calibration=calibration, limit=limit)
+    if classifier.reference == "bundled":
+        wanted = wanted.of_bundled()
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as folder:
+        scratch, spec, labels = Path(folder), classifier.image_spec, classifier.labels
+        found = gather(wanted, spec, labels, scratch, calibrated=True, progress=progress)
+        shown = gather(Wanted(data=images), spec, labels, scratch / "shown").images
+        if found.images is None or found.calibration is None:
+            raise NoImages(NO_IMAGES_TO_INSPECT)
+        answered = replace(found.images, skipped=(*found.images.skipped, *(shown.skipped if shown else ())))
+        inspection = inspect_classifier(
+            classifier, answered, found.calibration, shown, precision=simulated, threads=used, progress=progress
+        )
+        times = OperationTimes({}, reason="not asked for")
+        if timed:
+            progress(Progress("measure", "operations in ONNX Runtime"))
+            times = times_in_float(
+                classifier, inspection, answered, found.calibration, scratch, precision=simulated, threads=used
+            )
+        page = None if out is None else Path(out)
+        done = Inspected(classifier.reference, environment(used), answered, inspection, times, page)
+        if page is not None:
+            write_whole(page, inspection_page(done, command, classifier.random_weights).encode())
+        return done
 
 
 def distill(
@@ -372,6 +473,36 @@ def compress_student(
     """
     with held_out(data, data_root) as (images, calibration):
         return compress(str(done.path), out=out, data=images, calibration=calibration, **options)
+
+
+def verify(
+    bundle: str | Path,
+    *,
+    preprocess_with: str = "",
+    tensor: Path | None = None,
+    tensor_of: str = "",
+    threads: int | None = None,
+    timed: bool = True,
+    max_latency_ms: float | None = None,
+) -> Verification:
+    """Test a bundle on this machine against its golden files, as ``python BUNDLE/selftest.py`` does without vitlet.
+
+    Arguments and errors as ``vitlet.bundle.verify.verify_bundle``; ``max_latency_ms`` 0 is the certified latency.
+    """
+    from vitlet.bundle.verify import verify_bundle
+
+    report = verify_bundle(
+        Path(bundle),
+        preprocess_with=preprocess_with,
+        tensor=tensor,
+        tensor_of=tensor_of,
+        threads=threads,
+        timed=timed,
+        most_ms=max_latency_ms,
+    )
+    is_whole = all(finding.outcome == "ok" for finding in report.findings if finding.check == "files")
+    certificate = read_bundle(Path(bundle)).manifest.certificate if is_whole else None
+    return Verification(report, environment(threads or default_threads()), certificate)
 
 
 def doctor(threads: int | None = None) -> tuple[Environment, tuple[Measurement, ...]]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-Status: TypeAlias = Literal["ok", "unsupported", "failed"]
+Status: TypeAlias = Literal["ok", "unsupported", "failed", "left out"]
 Pool: TypeAlias = Literal["token", "mean", "token+mean"]
 Activation: TypeAlias = Literal["gelu", "gelu_tanh", "quick_gelu"]
 Device: TypeAlias = Literal["cpu", "cuda"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitlet.bundle.read import Bundle
+from vitlet.bundle.shipped.selftest_checks import Report
 from vitlet.certify.certificate import Certificate
+from vitlet.certify.inspection import Inspection
 from vitlet.data.imageset import ImageSet
 from vitlet.measure.comparison import Comparison
 from vitlet.measure.damage import ChangedImage, ClassResult
+from vitlet.measure.operation_times import OperationTimes
 from vitlet.records import Environment, Measurement, Parity
 
 
@@ -67,9 +71,32 @@ class Evaluation:
 @dataclass(frozen=True)
 class Compressed:
     """A bundle that was written, the comparison that chose what is in it, and the ``certificate`` on images that had no
-    part in that; ``None`` if there were none.
+    part in that; ``None`` if there were none. What else there is to know is in the bundle's manifest.
     """
 
     bundle: Bundle
     bench: Bench
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What quantizing each operation of a model costs (simulated on ``images``) and saves (``times``), what its
+    activations are like and where it looks; and the ``page`` that was written, if one was.
+    """
+
+    reference: str
+    environment: Environment
+    images: ImageSet
+    inspection: Inspection
+    times: OperationTimes
+    page: Path | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the checks found of a bundle on this machine, and the ``certificate`` that it came with, if it is whole."""
+
+    report: Report
+    environment: Environment
     certificate: Certificate | None = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,20 +14,29 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vitlet import __version__
-from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
+from vitlet.bundle.manifest import MOST_NAMED, Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
 from vitlet.certify.certificate import Certificate, certify
+from vitlet.certify.journal import Journal
+from vitlet.certify.looks import count_look
+from vitlet.certify.paired import check_confidence
+from vitlet.certify.search import Wish, search
+from vitlet.certify.sentences import remarks
+from vitlet.certify.verdict import check_limit
 from vitlet.data.calibration import ENOUGH
-from vitlet.data.gather import Wanted, gather, gather_parts
+from vitlet.data.gather import Gathered, Wanted, gather, gather_parts
 from vitlet.data.imageset import ImageSet
 from vitlet.data.named import is_named
+from vitlet.data.twins import Twins, fingerprints
 from vitlet.engines import engine
 from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, export_variants
 from vitlet.errors import InvalidValue, NoImages, UnreadableImage
+from vitlet.measure.budget import Budget
 from vitlet.measure.comparison import compare
 from vitlet.measure.environment import environment
 from vitlet.measure.run import evaluate, measure
 from vitlet.measure.settings import MeasureSettings
+from vitlet.measure.verdict import Limits
 from vitlet.records import (
     Artifact,
     Classifier,
@@ -39,7 +48,7 @@ from vitlet.records import (
     ProgressCallback,
     no_progress,
 )
-from vitlet.results import Bench
+from vitlet.results import Bench, Inspected
 
 if TYPE_CHECKING:
     from vitlet.data.labelled import LabelledImages
@@ -96,13 +105,14 @@ def deployable(model: Model, progress: ProgressCallback = no_progress) -> Iterat
 @dataclass(frozen=True)
 class Measured:
     """Every variant: what was exported of it (or why not) and what was measured, in the same order; the ``images``
-    that were measured, and others ``to_certify`` with.
+    that were measured, others ``to_certify`` with, and which of these look like one of those.
     """
 
     exported: Sequence[Artifact | Measurement]
     measured: Sequence[Measurement]
     images: ImageSet | None
     to_certify: ImageSet | None = None
+    twins: tuple[Twins, ...] = ()
 
 
 def export_and_measure(
@@ -113,29 +123,101 @@ def export_and_measure(
     device: Device,
     scratch: Path,
     progress: ProgressCallback,
-    *,
-    in_parts: bool = False,
 ) -> Measured:
-    """Export the baseline and every variant into ``scratch`` and measure them side by side; ``in_parts`` keeps images
-    back to certify with."""
-    if classifier.reference == "bundled":
-        wanted = wanted.of_bundled()
-    spec, labels = classifier.image_spec, classifier.labels
-    take, calibrated = gather_parts if in_parts else gather, calibrates(pairs)
-    found = take(wanted, spec, labels, scratch, calibrated=calibrated, progress=progress)
+    """Export the baseline and every variant into ``scratch`` and measure them side by side."""
+    found = _gathered(gather, classifier, pairs, wanted, scratch, progress)
+    return _all_measured(classifier, pairs, found, settings, device, scratch, progress)
+
+
+def searched(
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    wanted: Wanted,
+    limits: Limits,
+    settings: MeasureSettings,
+    device: Device,
+    time_limit_s: float | None,
+    scratch: Path,
+    journal: Journal,
+    progress: ProgressCallback,
+    *,
+    exhaustive: bool,
+) -> Measured:
+    """Search among the variants for the fastest within ``limits`` (or measure them all), with images kept back to
+    certify it by. The ``journal`` keeps what the search finds."""
+    answers_matter = not classifier.random_weights
+    found = _gathered(gather_parts if answers_matter else gather, classifier, pairs, wanted, scratch, progress)
+    if exhaustive:
+        return _all_measured(classifier, pairs, found, settings, device, scratch, progress)
+    wish = Wish(pairs, found.images, found.calibration, limits, settings, device, answers_matter, time_limit_s)
+    best = search(classifier, wish, journal, progress)
+    return Measured(best.exported, best.measured, found.images, found.to_certify, found.twins)
+
+
+def _all_measured(
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    found: Gathered,
+    settings: MeasureSettings,
+    device: Device,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> Measured:
     exported = export_variants(classifier, pairs, scratch, progress, calibration=found.calibration, device=device)
     artifacts = [item for item in exported if isinstance(item, Artifact)]
     rows = iter(measure(artifacts, found.images, settings, progress))
     measured = [next(rows) if isinstance(item, Artifact) else item for item in exported]
-    return Measured(exported, measured, found.images, found.to_certify)
+    return Measured(exported, measured, found.images, found.to_certify, found.twins)
+
+
+def _gathered(
+    take: Callable[..., Gathered],
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    wanted: Wanted,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> Gathered:
+    if classifier.reference == "bundled":
+        wanted = wanted.of_bundled()
+    spec, labels = classifier.image_spec, classifier.labels
+    return take(wanted, spec, labels, scratch, calibrated=calibrates(pairs), progress=progress)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a certificate is to say: whether the drop is within ``limit`` (0..1), if there is one, and how surely.
+    ``looks`` is where it is remembered what these images judged (``vitlet.certify.looks``); ``None``: nowhere.
+
+    Raises:
+        InvalidValue: ``limit`` or ``confidence`` is out of its range.
+    """
+
+    limit: float | None = None
+    confidence: float = 0.95
+    looks: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_confidence(self.confidence)
+        if self.limit is not None:
+            check_limit(self.limit)
+
+    def judge(self, images: ImageSet, logits: np.ndarray, original: np.ndarray) -> Certificate:
+        """``certify``, with the looks counted; float32 [images, classes] both."""
+        earlier = None
+        if self.looks is not None:
+            prints = fingerprints(np.load(images.pixels_path, mmap_mode="r", allow_pickle=False))
+            earlier = count_look(self.looks, prints, original.argmax(axis=1), logits.argmax(axis=1))
+        return certify(
+            logits, images.labels, original, limit=self.limit, confidence=self.confidence, earlier_looks=earlier
+        )
 
 
 def certified(
     job: Measured,
     chosen: int,
     baseline: int,
-    limit: float | None,
-    confidence: float,
+    promise: Promise,
     threads: int,
     scratch: Path,
     progress: ProgressCallback,
@@ -152,7 +234,7 @@ def certified(
         path = scratch / f"{name}-logits.npy"
         evaluate(artifact, job.to_certify, threads, progress, logits_path=path)
         answers.append(np.load(path, mmap_mode="r", allow_pickle=False))
-    return certify(answers[0], job.to_certify.labels, answers[1], limit=limit, confidence=confidence)
+    return promise.judge(job.to_certify, answers[0], answers[1])
 
 
 def compared(
@@ -160,13 +242,17 @@ def compared(
     measured: Sequence[Measurement],
     images: ImageSet | None,
     settings: MeasureSettings,
-    limits: tuple[float, float],
+    limits: Limits,
     random_weights: bool = False,
     parity: Parity | None = None,
 ) -> Bench:
-    """What was measured, and what it means; ``limits`` are the largest drop and the least agreement."""
+    """What was measured, and what it means."""
     comparison = compare(
-        measured, maximum_drop=limits[0], minimum_agreement=limits[1], answers_matter=not random_weights
+        measured,
+        maximum_drop=limits.maximum_drop,
+        minimum_agreement=limits.minimum_agreement,
+        answers_matter=not random_weights,
+        budget=limits.budget,
     )
     return Bench(reference, environment(settings.threads), tuple(measured), comparison, images, parity)
 
@@ -271,12 +357,15 @@ def manifest_of(
     artifact: Artifact,
     found: Bench,
     settings: MeasureSettings,
-    limits: tuple[float, float],
+    limits: Limits,
     command: str,
     certificate: Certificate | None = None,
+    certified_on: ImageSet | None = None,
+    twins: Sequence[Twins] = (),
 ) -> Manifest:
     """Everything that the bundle with ``artifact`` will say about itself."""
     comparison = found.comparison
+    about = () if certificate is None else remarks(certificate, classifier.labels, twins)
     return Manifest(
         vitlet_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -296,8 +385,9 @@ def manifest_of(
             settings={
                 "runs": settings.runs,
                 "batch": settings.throughput_batch,
-                "max_drop": limits[0],
-                "min_agreement": limits[1],
+                "max_drop": limits.maximum_drop,
+                "min_agreement": limits.minimum_agreement,
+                **_named(limits.budget),
             },
         ),
         model=ModelFile.of(artifact),
@@ -305,12 +395,40 @@ def manifest_of(
         measurements=found.measurements,
         chosen=comparison.best,
         baseline=comparison.baseline,
-        sentences=comparison.sentences,
+        sentences=(*comparison.sentences, *about),
         verdicts=comparison.verdicts,
         images=Images.of(found.images),
         parity=found.parity,
         certificate=certificate,
+        certified_on=Images.of(certified_on if certificate else None),
+        twins=tuple(twins[:MOST_NAMED]) if certificate else (),
+        twin_count=len(twins) if certificate else 0,
     )
+
+
+def inspection_page(done: Inspected, command: str, random_weights: bool) -> str:
+    """The page about what ``inspect`` found."""
+    from vitlet.report.inspection import InspectionData, render_inspection
+
+    data = InspectionData(
+        reference=done.reference,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        vitlet_version=__version__,
+        environment=done.environment,
+        images=Images.of(done.images),
+        inspection=done.inspection,
+        times=done.times,
+        command=command,
+        random_weights=random_weights,
+    )
+    return render_inspection(data)
+
+
+def _named(budget: Budget) -> dict[str, float]:
+    """The limits that there are, by name."""
+    names = {"latency_ms": "max_latency_ms", "speedup": "min_speedup"}
+    there = {name: limit for name, limit in asdict(budget).items() if limit is not None}
+    return {names.get(name, f"max_{name}"): limit for name, limit in there.items()}
 
 
 def bundle_teacher(bundle: Bundle) -> Teacher:

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from vitlet.errors import NotWritable
+from vitlet.errors import NotWritable, OutputExists
 
 _ADVICE = {
     errno.ENOENT: "create that folder first",
@@ -53,3 +53,19 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "choose another place")
         raise NotWritable(f"{path} cannot be written: {error.strerror or error}; {advice}") from error
+
+
+def check_free(path: Path, *, overwrite: bool = False) -> None:
+    """Refuse before a long job what ``write_whole`` could not write, or should not, at its end.
+
+    Raises:
+        OutputExists: a file is there and ``overwrite`` is false.
+        NotWritable: a folder is there, or there is no folder for it.
+    """
+    if path.is_dir():
+        raise NotWritable(f"{path} is a folder; give the path of a file in it")
+    if path.exists() and not overwrite:
+        raise OutputExists(f"{path} already exists; choose another name, or give --overwrite")
+    if not path.absolute().parent.is_dir():
+        parent = path.absolute().parent
+        raise NotWritable(f"{path} cannot be written: there is no folder {parent}; {_ADVICE[errno.ENOENT]}")

@@ -8,9 +8,12 @@ import pytest
 
 from vitlet.certify.certificate import certify
 from vitlet.certify.disagreement import upper_bound as changed_at_most
+from vitlet.certify.looks import confidence_of_look
 from vitlet.certify.paired import Paired, lower_bound, upper_bound
-from vitlet.certify.sentences import sentence
+from vitlet.certify.sentences import remarks, sentence
+from vitlet.data.twins import Twins
 from vitlet.errors import InvalidValue
+from vitlet.measure.accuracy import expected_calibration_error
 from vitlet.records import to_json
 
 
@@ -99,6 +102,49 @@ def test_sentences_about_more_images():
     assert "50 images changed, no labels; limit 0.50 points); about" in sentence(unlabelled)
     logits, _, original = many(50, lost=20)
     assert "only labels could tell" in sentence(certify(logits, [-1] * 50, original, limit=0.005))
+
+
+@pytest.mark.parametrize("earlier", [0, 1, 5])
+def test_further_looks_are_held_to_more(earlier):
+    logits, labels, original = many(1000, lost=9, won=4, both_wrong=5)
+    found, sure = certify(logits, labels, original, earlier_looks=earlier), confidence_of_look(0.95, earlier)
+    seen = Paired(1000, 9, 4)
+    assert (found.drop_at_least, found.drop_at_most) == (lower_bound(seen, sure), upper_bound(seen, sure))
+    assert found.changed_at_most == changed_at_most(18, 1000, sure)
+    assert certify(logits, [-1] * 1000, original, earlier_looks=earlier).drop_at_most == found.changed_at_most
+    assert (found.earlier_looks, found.confidence) == (earlier, 0.95)
+    told = f"as these images judged {earlier} other candidate{'' if earlier == 1 else 's'} before, this one is held to"
+    assert (told in sentence(found)) == (earlier > 0)
+
+
+def test_a_drop_that_passes_at_first_may_not_pass_after_others():
+    given = many(2000, lost=4, won=3)
+    assert certify(*given, limit=0.0034).outcome == "pass"
+    assert certify(*given, limit=0.0034, earlier_looks=3).outcome == "inconclusive"
+
+
+def test_more_images_reckon_with_another_look():
+    given = many(50)
+    assert certify(*given, limit=0.005, earlier_looks=0).more_images > certify(*given, limit=0.005).more_images
+
+
+def test_calibration_error_and_classes():
+    logits, labels, original = many(1000, lost=300)
+    found = certify(logits, labels, original)
+    assert found.calibration_error == expected_calibration_error(logits, labels)
+    assert found.original_calibration_error == expected_calibration_error(original, labels)
+    assert [(one.index, one.lost) for one in found.classes] == [(0, 300)]
+    unlabelled = certify(logits, [-1] * 1000, original)
+    assert (unlabelled.classes, unlabelled.calibration_error) == ((), None)
+
+
+def test_remarks():
+    worse, same = certify(*many(1000, lost=300)), certify(*many(1000, lost=3, won=2))
+    (about,) = remarks(worse, ("T-shirt", "b", "c", "d"), ())
+    assert about.startswith("1 class surely became worse: 'T-shirt' by at least 27.")
+    assert remarks(same, ("a", "b", "c", "d"), ()) == ()
+    (about,) = remarks(same, ("a", "b", "c", "d"), (Twins("one.jpg", "two.jpg"), Twins("three.jpg", "four.jpg")))
+    assert "2 images to certify with look like one that had a part in the choice (one.jpg like two.jpg)" in about
 
 
 @pytest.mark.parametrize("change", [{"images": 0}, {"changed": 51}, {"labelled": 51}, {"lost": 51}, {"won": -1}])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,6 +151,25 @@ def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):
     assert json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())["certificate"]["more_images"] > 100
 
 
+def test_images_named_for_the_verdict(vitlet, few_images, tmp_path):
+    """None that had a part in the choice may judge, whatever folder it lies in and whatever it is called."""
+    judges = tmp_path / "judges"
+    for folder in sorted(path for path in few_images.iterdir() if path.is_dir()):
+        first, second = sorted(folder.glob("*.png"))
+        for place, image, name in ((judges, first, "own"), (judges, second, "copy"), (tmp_path / "data", second, "2")):
+            (place / folder.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, place / folder.name / f"{name}.png")
+    finished = vitlet(
+        "compress", "bundled", "--data", tmp_path / "data", "--certify-data", judges,
+        "--out", tmp_path / "small.vitlet", *FAST,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())
+    assert manifest["images"]["count"] == 10
+    assert (manifest["certificate"]["images"], manifest["certified_on"]["skipped_count"]) == (10, 10)
+    assert "the same picture is among those to choose or calibrate by" in " ".join(finished.stdout.split())
+
+
 def test_one_image_is_too_few_for_a_verdict(vitlet, few_images, tmp_path):
     finished = vitlet(
         "compress", "bundled", "--data", next((few_images / "Bag").iterdir()), "--out", tmp_path / "small.vitlet",
@@ -156,6 +177,62 @@ def test_one_image_is_too_few_for_a_verdict(vitlet, few_images, tmp_path):
     )  # fmt: skip
     assert finished.returncode == 4, finished.stderr
     assert "too few images" in finished.stderr
+
+
+def test_nothing_is_written_where_nothing_keeps_to_the_limits(vitlet, few_images, tmp_path):
+    """But what was measured is told, and which variant comes nearest."""
+    finished = vitlet(
+        "compress", "bundled", "--data", few_images, "--out", tmp_path / "small.vitlet", "--max-size-mb", "0.1",
+        "--json", tmp_path / "out.json", *FAST,
+    )  # fmt: skip
+    assert finished.returncode == 3, finished.stderr
+    assert "FAIL: Nothing keeps within the limits here; onnxruntime int8-dynamic comes nearest: its file has" in (
+        " ".join(finished.stderr.split())
+    )
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert document["bundle"] is None
+    assert [row["verdict"] for row in document["rows"]] == ["baseline", "over budget"]
+    assert "int8-dynamic" in finished.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_search_that_was_cut_short_goes_on_where_it_was(vitlet, start_vitlet, few_images, tmp_path, how):
+    """Killed after the first variant was tried: no bundle, and the second run does not try that one again."""
+    out, state = tmp_path / "small.vitlet", tmp_path / "small.vitlet.search"
+    command = (
+        "compress", "bundled", "--data", few_images, "--out", out, "--engines", "onnxruntime,torchscript", "--quick",
+    )  # fmt: skip
+    process = start_vitlet(*command)
+    ends = time.monotonic() + 120
+    while _lines(state / "journal.jsonl") < 2 and time.monotonic() < ends:
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, told = process.communicate(timeout=60)
+    with suppress(ProcessLookupError):  # what was at work for it
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not out.exists()
+    assert _lines(state / "journal.jsonl") >= 2, told
+    assert how == signal.SIGKILL or ("run the same again to go on" in told and process.returncode == 130)
+    finished = vitlet(*command, "--json", tmp_path / "out.json")
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "small.vitlet"]
+
+
+def _lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def test_limits_that_one_keeps_to(vitlet, few_images, tmp_path):
+    finished = vitlet(
+        "compress", "bundled", "--data", few_images, "--out", tmp_path / "small.vitlet", "--max-size-mb", "3",
+        "--min-speedup", "1.01", "--max-latency-ms", "1000", "--max-memory-mb", "1000", *FAST,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    recipe = json.loads((tmp_path / "small.vitlet" / "manifest.json").read_text())["recipe"]
+    assert recipe["engine"] == "onnxruntime"
+    limits = {"max_size_bytes": 3_000_000, "min_speedup": 1.01, "max_latency_ms": 1000, "max_memory_bytes": 10**9}
+    assert recipe["settings"].items() >= limits.items()
 
 
 def test_a_changed_bundle_is_refused(vitlet, done, few_images, tmp_path):
@@ -186,8 +263,12 @@ def test_images_from_standard_input(done, few_images):
     assert "Sandal" in finished.stdout
 
 
-@pytest.mark.parametrize(("number", "moment"), [(signal.SIGINT, "Exporting"), (signal.SIGTERM, "Measuring")])
-def test_an_interrupted_run_leaves_nothing(start_vitlet, few_images, tmp_path, number, moment):
+@pytest.mark.parametrize(
+    ("number", "moment", "left"), [(signal.SIGINT, "Searching", []), (signal.SIGTERM, "Measuring", ["b.search"])]
+)
+def test_an_interrupted_run_leaves_nothing_but_what_to_go_on_from(
+    start_vitlet, few_images, tmp_path, number, moment, left
+):
     workplace, scratch = tmp_path / "workplace", tmp_path / "scratch"
     workplace.mkdir()
     scratch.mkdir()
@@ -204,7 +285,7 @@ def test_an_interrupted_run_leaves_nothing(start_vitlet, few_images, tmp_path, n
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in errors
-    assert list(workplace.iterdir()) == []
+    assert [path.name for path in workplace.iterdir()] == left
     assert list(scratch.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -93,23 +94,40 @@ def test_a_generous_limit_is_kept(vitlet, few_images):
     assert "PASS: with 99 % confidence top-1 drops by at most" in " ".join(finished.stderr.split())
 
 
-def test_a_damaged_model_fails(vitlet, few_images, tmp_path):
-    """The scales of one norm doubled and its sign turned: still a model, but no longer this one."""
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory) -> Path:
+    """The scales of one norm doubled and its sign turned: still a model, but no longer the bundled one."""
     import torch
 
     from vitlet import load
     from vitlet.models.checkpoint import save_checkpoint
 
-    model = load("bundled")
+    model, path = load("bundled"), tmp_path_factory.mktemp("damaged") / "damaged.safetensors"
     with torch.no_grad():
         model.module.blocks[3].mlp_norm.weight.mul_(-2)
-    save_checkpoint(model, tmp_path / "damaged.safetensors")
-    finished = vitlet(
-        "eval", tmp_path / "damaged.safetensors", "--data", few_images, "--against", "bundled", "--max-drop", "0.5",
-        "--json", "-",
-    )  # fmt: skip
+    save_checkpoint(model, path)
+    return path
+
+
+def test_a_damaged_model_fails(vitlet, few_images, damaged):
+    finished = vitlet("eval", damaged, "--data", few_images, "--against", "bundled", "--max-drop", "0.5", "--json", "-")
     assert finished.returncode == 3, finished.stderr
     assert "FAIL: with 95 % confidence top-1 drops by at least" in " ".join(finished.stderr.split())
+
+
+def test_another_candidate_on_the_same_images_is_held_to_more(vitlet, few_images, damaged, tmp_path):
+    """The first one again is not."""
+    told, looks = [], tmp_path / "vitlet" / "looks"
+    for candidate in (("bundled", *INT8), (damaged, "--against", "bundled"), ("bundled", *INT8)):
+        finished = vitlet(
+            "eval", *candidate, "--data", few_images, "--max-drop", "50", "--json", "-",
+            env={"XDG_STATE_HOME": str(tmp_path)},
+        )  # fmt: skip
+        certificate = json.loads(finished.stdout)["certificate"]
+        told.append(("judged 1 other candidate before" in " ".join(finished.stderr.split()), certificate))
+    assert [(is_told, found["earlier_looks"]) for is_told, found in told] == [(False, 0), (True, 1), (False, 0)]
+    assert told[0] == told[2]
+    assert sorted(path.name for path in looks.iterdir()) == ["00000001.npy", "00000002.npy"]
 
 
 def test_without_labels_answers_are_compared(vitlet, few_images, tmp_path):

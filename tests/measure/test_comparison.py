@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vitlet.errors import InvalidValue, MeasurementFailed
+from vitlet.measure.budget import Budget
 from vitlet.measure.comparison import compare
 from vitlet.records import Environment, Measurement
 
@@ -205,3 +206,78 @@ def test_limits_out_of_range():
         compare([BASE], minimum_agreement=-0.1)
     with pytest.raises(InvalidValue, match="baseline is 1; there are 1 measurements, counted from 0"):
         compare([BASE], baseline=1)
+
+
+def test_what_a_search_left_out_is_counted():
+    out = [Measurement("lite", p, "left out", "slow in a first look") for p in ("fp32", "int8-dynamic")]
+    found = compare([BASE, FAST, *out])
+    assert found.verdicts[2:] == ("left out", "left out")
+    assert found.sentences[-1] == (
+        "The search left out 2 variants, for reasons that the report and the JSON document tell."
+    )
+
+
+SMALL = variant("native", "int8-dynamic", 60, size_bytes=6_000_000, peak_memory_bytes=9_000_000)
+SLOW_SMALL = variant("torchao", "int8-weights", 90, size_bytes=5_000_000, peak_memory_bytes=None)
+LARGE_BASE = variant("torch", "fp32", 79, size_bytes=22_000_000, peak_memory_bytes=40_000_000)
+LARGE_FAST = variant("openvino", "fp32", 30, size_bytes=23_000_000, peak_memory_bytes=50_000_000)
+
+
+def test_what_is_over_budget_is_not_chosen():
+    found = compare([LARGE_BASE, LARGE_FAST, SMALL, SLOW_SMALL], budget=Budget(size_bytes=10_000_000))
+    assert found.best == 2
+    assert found.verdicts == ("baseline", "over budget", "faster", "slower")
+    assert "openvino fp32 is over budget: its file has 23 MB where 10 are allowed." in found.sentences
+    assert "torch fp32 is over budget: its file has 22 MB where 10 are allowed." in found.sentences
+    assert found.excess == ""
+
+
+def test_a_slower_one_is_chosen_if_the_baseline_is_over_budget():
+    assert compare([LARGE_BASE, SLOW_SMALL], budget=Budget(size_bytes=10_000_000)).best == 1
+    assert compare([LARGE_BASE, SLOW_SMALL], budget=Budget(size_bytes=30_000_000)).best == 0
+
+
+def test_bad_answers_are_not_bought_with_the_budget():
+    bad = replace(SMALL, top1=0.5)
+    found = compare([LARGE_BASE, bad, SLOW_SMALL], budget=Budget(size_bytes=10_000_000))
+    assert (found.best, found.verdicts[1]) == (2, "unreliable")
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        (Budget(latency_ms=20), "may take 31.2 ms for an image where 20 ms are allowed"),
+        (Budget(speedup=3), "may be only 2.5"),
+        (Budget(size_bytes=3_000_000), "its file has 5 MB where 3 are allowed"),
+        (Budget(memory_bytes=3_000_000), "it takes 9 MB of memory where 3 are allowed"),
+        (Budget(latency_ms=20, size_bytes=22_500_000), "where 20 ms are allowed and its file has 23 MB where 22.5 are"),
+    ],
+)
+def test_nothing_keeps_within_the_limits(budget, told):
+    found = compare([LARGE_BASE, LARGE_FAST, SMALL, SLOW_SMALL], budget=budget)
+    assert told in found.excess
+    assert found.sentences[0].startswith("Nothing keeps within the limits here; ")
+    assert found.excess in found.sentences[0]
+
+
+def test_the_noise_counts_against_a_latency():
+    """30 ms measured with a noise of 3.7 % may be 31.1 the next time."""
+    variants = [LARGE_BASE, LARGE_FAST]
+    assert compare(variants, budget=Budget(latency_ms=31.2)).best == 1
+    assert compare(variants, budget=Budget(latency_ms=30.9)).excess != ""
+    quick = [replace(one, latency_samples_ms=one.latency_samples_ms[:1]) for one in variants]
+    assert compare(quick, budget=Budget(latency_ms=32)).excess != ""
+    assert compare(quick, budget=Budget(latency_ms=34)).best == 1
+
+
+def test_memory_that_is_not_known_is_no_excuse():
+    found = compare([SLOW_SMALL], budget=Budget(memory_bytes=1))
+    assert found.excess == "it takes an unknown number of MB of memory where 1e-06 are allowed"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("latency_ms", 0), ("speedup", -1), ("size_bytes", 0), ("memory_bytes", float("nan"))]
+)
+def test_budgets_out_of_range(name, limit):
+    with pytest.raises(InvalidValue, match=rf"the limit {name} is .*; it must be above 0"):
+        Budget(**{name: limit})

@@ -12,6 +12,7 @@ import msgspec
 
 from vitlet.certify.certificate import Certificate
 from vitlet.data.imageset import ImageSet, Skipped
+from vitlet.data.twins import Twins
 from vitlet.errors import InvalidValue
 from vitlet.measure.verdict import Verdict
 from vitlet.records import (
@@ -30,10 +31,12 @@ from vitlet.records import (
 
 #: Raised when a reader of the former layout could no longer understand the new one.
 SCHEMA_VERSION = 1
-#: Skipped images that are named one by one; the others are only counted.
-SKIPPED_NAMED = 200
+#: Skipped images, and twins, that are named one by one; the others are only counted.
+MOST_NAMED = 200
 #: ImageNet-21k has 21,841 labels; a million is a mistake or an attack.
 MOST_LABELS = 1_000_000
+#: A few are enough to tell what is wrong.
+MOST_GOLDEN = 64
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Images:
         return cls(
             images.count,
             images.labelled,
-            images.skipped[:SKIPPED_NAMED],
+            images.skipped[:MOST_NAMED],
             len(images.skipped),
             images.note,
             images.digest,
@@ -127,13 +130,58 @@ NO_IMAGES = Images()
 
 
 @dataclass(frozen=True)
+class GoldenImage:
+    """``file``: an image in the bundle; ``input``: the ``.npy`` file, float32 [3, height, width], that the model must
+    get for it; ``row``: its place in the logits.
+    """
+
+    file: str
+    input: str
+    row: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.row < MOST_GOLDEN:
+            raise InvalidValue(f"the row of {self.file} is {self.row}; it must be 0 to {MOST_GOLDEN - 1}")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the bundle tests itself with.
+
+    ``logits`` and ``original_logits`` are ``.npy`` files, float32 [rows, classes]: those of the model in the bundle
+    and, if it was exported, of the uncompressed one (else empty). Logits that are ``tolerance`` (relative L2
+    distance) away are still those of the same model on another processor. ``noise`` is by how much two measurements of
+    one file's latency differed (0.04 is 4 %); ``None`` if that was not seen.
+    """
+
+    images: tuple[GoldenImage, ...]
+    logits: str
+    original_logits: str
+    tolerance: float
+    noise: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.images) <= MOST_GOLDEN:
+            raise InvalidValue(f"there are {len(self.images)} golden images; it must be 1 to {MOST_GOLDEN}")
+        if not 0 <= self.tolerance <= 10:
+            raise InvalidValue(f"the tolerance of the golden logits is {self.tolerance}; it must be 0 to 10")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every file that it speaks of."""
+        images = (name for image in self.images for name in (image.file, image.input))
+        return (*images, *filter(None, (self.logits, self.original_logits)))
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything about a bundle but the model's own bytes.
 
     ``created`` is ISO 8601 in UTC. ``chosen`` and ``baseline`` are places in ``measurements``: the
     variant in the bundle, and the uncompressed model that all are compared with. ``sentences`` are
     the verdict in words, the most important first; ``verdicts`` the same in a word for each of the
-    measurements (or none). ``certificate`` says how surely the chosen one answers as well as the baseline.
+    measurements (or none). ``certificate`` says how surely the chosen one answers as well as the baseline, by the
+    images ``certified_on``; ``twins`` are the first 200 of ``twin_count`` of them that look like one of the others.
     ``seed`` is that of random weights, ``note`` what a person should know of how the model was loaded. ``files``
     holds every file of the bundle by name but ``manifest.json`` and ``SHA256SUMS``; it is empty until the bundle is
     written.
@@ -158,6 +206,10 @@ class Manifest:
     images: Images = NO_IMAGES
     parity: Parity | None = None
     certificate: Certificate | None = None
+    golden: Golden | None = None
+    certified_on: Images = NO_IMAGES
+    twins: tuple[Twins, ...] = ()
+    twin_count: int = 0
     seed: int = 0
     note: str = ""
     files: Mapping[str, FileHash] = field(default_factory=dict)
@@ -182,6 +234,9 @@ class Manifest:
                 raise InvalidValue(f"{name} is {place}, which is not one of {len(self.measurements)} measurements")
         if self.verdicts and len(self.verdicts) != len(self.measurements):
             raise InvalidValue(f"{len(self.verdicts)} verdicts on {len(self.measurements)} measurements")
+        for name in self.golden.names if self.golden and self.files else ():
+            if name not in self.files:
+                raise InvalidValue(f"the golden file {name!r} is none of the bundle's files")
 
 
 def manifest_to_bytes(manifest: Manifest) -> bytes:

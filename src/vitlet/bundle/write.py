@@ -28,7 +28,7 @@ from vitlet.errors import BundleInvalid, InvalidValue, NotWritable, OutputExists
 from vitlet.records import Artifact
 
 #: What file managers drop into any folder that a person looks at.
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__pycache__"})
 
 _REASONS = {
     errno.EACCES: "there is no permission to write in {parent}; choose another --out or change its permissions",
@@ -65,9 +65,9 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
 
 
 def write_bundle(
-    path: Path, manifest: Manifest, artifact: Artifact, pages: Mapping[str, str], *, overwrite: bool = False
+    path: Path, manifest: Manifest, artifact: Artifact, pages: Mapping[str, str | bytes], *, overwrite: bool = False
 ) -> Bundle:
-    """Write the folder ``path`` with the artifact's files, the ``pages`` (name -> text, such as
+    """Write the folder ``path`` with the artifact's files, the ``pages`` (name -> text or bytes, such as
     "report.html"), ``manifest.json`` and ``SHA256SUMS``, and return it as a reader will get it.
 
     ``manifest.files`` is filled in here. The folder appears only when it is complete, on the disk
@@ -87,9 +87,10 @@ def write_bundle(
         for source, name in zip(artifact.files, manifest.model.names, strict=True):
             with source.open("rb") as model:
                 files[name] = _store(model, folder / name)
-        for name, text in pages.items():
+        for name, page in pages.items():
             # A lone surrogate (a file name that is no UTF-8) cannot be encoded otherwise.
-            files[name] = _store(BytesIO(text.encode("utf-8", "backslashreplace")), folder / name)
+            content = page.encode("utf-8", "backslashreplace") if isinstance(page, str) else page
+            files[name] = _store(BytesIO(content), folder / name)
         raw = manifest_to_bytes(replace(manifest, files=files))
         _store(BytesIO(raw), folder / MANIFEST)
         _store(BytesIO(sums_text(raw, files)), folder / SUMS)
@@ -113,7 +114,7 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow the link
 
 
-def _check_parts(manifest: Manifest, artifact: Artifact, pages: Mapping[str, str]) -> None:
+def _check_parts(manifest: Manifest, artifact: Artifact, pages: Mapping[str, str | bytes]) -> None:
     described = ModelFile.of(artifact)
     if manifest.model != described:
         raise InvalidValue(f"the manifest describes the model file {manifest.model} and not {described}")
@@ -168,7 +169,14 @@ def _foreign(target: Path) -> set[str] | None:
     except BundleInvalid:
         return None
     ours = {MANIFEST, SUMS, *_LITTER, *(files if isinstance(files, dict) else ())}
-    return {name for name, entry in entries.items() if name not in ours or (entry.is_dir() and not entry.is_symlink())}
+    return {name for name, entry in entries.items() if name not in ours or _is_foreign_folder(entry)}
+
+
+def _is_foreign_folder(entry: Path) -> bool:
+    """Whether it is a folder, but not what Python leaves beside the bundle's own modules."""
+    if not entry.is_dir() or entry.is_symlink():
+        return False
+    return entry.name != "__pycache__" or any(file.suffix != ".pyc" for file in entry.iterdir())
 
 
 def _not_writable(path: Path, target: Path, error: OSError) -> NotWritable:

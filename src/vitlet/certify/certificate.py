@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitlet.certify import disagreement
+from vitlet.certify.classes import ClassDrop, worst_classes
+from vitlet.certify.looks import confidence_of_look
 from vitlet.certify.paired import Paired, lower_bound, upper_bound
 from vitlet.certify.verdict import Outcome, check_limit, images_to_decide, judge
 from vitlet.errors import InvalidValue
+from vitlet.measure.accuracy import expected_calibration_error
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Certificate:
 
     ``outcome`` says whether the drop is within ``limit``, if there is one; ``more_images`` about how many would decide
     that where these do not (``None``: these do, or hardly any number would).
+
+    ``earlier_looks`` counts the other candidates that these images judged before; then every bound is wider, so that
+    all of them together are true with ``confidence`` (``vitlet.certify.looks``). ``None``: it is not known.
+
+    ``classes`` are those that seem to have become worse, the worst first. ``calibration_error`` is how far the softmax
+    probabilities are from the share of right answers, 0 to 1; ``original_calibration_error`` the same of the original.
     """
 
     confidence: float
@@ -38,6 +47,10 @@ class Certificate:
     limit: float | None = None
     outcome: Outcome | None = None
     more_images: int | None = None
+    earlier_looks: int | None = None
+    classes: tuple[ClassDrop, ...] = ()
+    calibration_error: float | None = None
+    original_calibration_error: float | None = None
 
     def __post_init__(self) -> None:
         counts = self.changed <= self.images and self.labelled <= self.images and self.lost + self.won <= self.labelled
@@ -60,6 +73,7 @@ def certify(
     *,
     limit: float | None = None,
     confidence: float = 0.95,
+    earlier_looks: int | None = None,
 ) -> Certificate:
     """Compare the answers; where some images have labels, these alone decide about accuracy.
 
@@ -77,22 +91,50 @@ def certify(
         )
     if limit is not None:
         check_limit(limit)
+    sure, next_time = confidence, confidence
+    if earlier_looks is not None:  # whoever comes with more images takes another look
+        sure, next_time = (confidence_of_look(confidence, earlier_looks + more) for more in (0, 1))
     before, after = original.argmax(axis=1), logits.argmax(axis=1)
     images, changed = len(truth), int((before != after).sum())
-    changed_at_most = disagreement.upper_bound(changed, images, confidence)
+    changed_at_most = disagreement.upper_bound(changed, images, sure)
     labelled = int((truth >= 0).sum())
     if not labelled:
-        outcome, more = _by_changes(changed, images, changed_at_most, limit, confidence)
+        outcome, more = _by_changes(changed, images, changed_at_most, limit, next_time)
         return Certificate(
-            confidence, images, changed, changed_at_most, 0, 0, 0, None, changed_at_most, limit, outcome, more
+            confidence,
+            images,
+            changed,
+            changed_at_most,
+            labelled=0,
+            lost=0,
+            won=0,
+            drop_at_least=None,
+            drop_at_most=changed_at_most,
+            limit=limit,
+            outcome=outcome,
+            more_images=more,
+            earlier_looks=earlier_looks,
         )
     was_right, is_right = before == truth, after == truth
     seen = Paired(labelled, int((was_right & ~is_right).sum()), int((~was_right & is_right).sum()))
-    low, high = lower_bound(seen, confidence), upper_bound(seen, confidence)
-    outcome = None if limit is None else judge(seen, limit, confidence)
-    more = _more_images(seen, limit, confidence) if limit is not None and outcome == "inconclusive" else None
+    outcome = None if limit is None else judge(seen, limit, sure)
     return Certificate(
-        confidence, images, changed, changed_at_most, labelled, seen.lost, seen.won, low, high, limit, outcome, more
+        confidence,
+        images,
+        changed,
+        changed_at_most,
+        labelled,
+        seen.lost,
+        seen.won,
+        drop_at_least=lower_bound(seen, sure),
+        drop_at_most=upper_bound(seen, sure),
+        limit=limit,
+        outcome=outcome,
+        more_images=_more_images(seen, limit, next_time) if limit is not None and outcome == "inconclusive" else None,
+        earlier_looks=earlier_looks,
+        classes=worst_classes(truth, was_right, is_right, sure),
+        calibration_error=expected_calibration_error(logits, labels),
+        original_calibration_error=expected_calibration_error(original, labels),
     )
 
 

@@ -86,8 +86,8 @@ def p_value(seen: Paired, drop: float) -> float:
     angles, step = np.linspace(low, high, _SHARES, retstep=True)
     found = 0.0
     for _ in range(4):  # each time around the best so far, in steps a quarter as long
-        probabilities = [_probability(images, least_won, drop, np.sin(angle) ** 2) for angle in angles]
-        found = max(found, *probabilities)
+        probabilities = _probabilities(images, least_won, drop, np.sin(angles) ** 2)
+        found = max(found, float(probabilities.max()))
         best = angles[int(np.argmax(probabilities))]
         angles, step = np.clip(np.linspace(best - step, best + step, 9), low, high), step / 4
     return min(found, 1.0)
@@ -118,18 +118,24 @@ def _least_won(images: int, drop: float, highest: float) -> np.ndarray:
     return high
 
 
-def _probability(images: int, least_won: np.ndarray, drop: float, changed: float) -> float:
-    """Of all outcomes with at least ``least_won[lost]`` won, if ``changed`` is the true share of changed images."""
+def _probabilities(images: int, least_won: np.ndarray, drop: float, changed: np.ndarray) -> np.ndarray:
+    """Of all outcomes with at least ``least_won[lost]`` won, for each of the true shares of ``changed`` images,
+    float64 [shares]; so is the result.
+    """
     from scipy.special import bdtrc, gammaln, xlog1py, xlogy
 
-    p_lost, p_won = (min(max((changed + part) / 2, 0.0), 1.0) for part in (drop, -drop))
+    p_lost, p_won = (np.clip((changed + part) / 2, 0.0, 1.0)[:, None] for part in (drop, -drop))
     # Beyond ten standard deviations and a few images lies less than what is lost to rounding.
     spread = 10 * np.sqrt(images * p_lost * (1 - p_lost)) + 20
-    lost = np.arange(max(0, int(images * p_lost - spread)), min(images, int(images * p_lost + spread)) + 1)
+    first = np.maximum(images * p_lost - spread, 0).astype(int)
+    last = np.minimum(images * p_lost + spread, images).astype(int)
+    lost = first + np.arange((last - first).max() + 1)
+    is_counted, lost = lost <= last, np.minimum(lost, images)
     ways = gammaln(images + 1) - gammaln(lost + 1) - gammaln(images - lost + 1)
     of_lost = np.exp(ways + xlogy(lost, p_lost) + xlog1py(images - lost, -p_lost))
     left, needed = images - lost, least_won[lost]
-    p_of_left = min(p_won / (1 - p_lost), 1.0) if p_lost < 1 else 0.0
+    p_of_left = np.minimum(p_won / np.maximum(1 - p_lost, 1e-300), 1.0)
     of_won = bdtrc(np.clip(needed - 1, 0, left), left, p_of_left)
     of_won = np.where(needed <= 0, 1.0, np.where(needed > left, 0.0, of_won))
-    return float(of_lost @ of_won)
+    found: np.ndarray = (of_lost * of_won * is_counted).sum(axis=1)
+    return found

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vitlet.certify.certificate import Certificate
+from vitlet.certify.looks import confidence_of_look
+from vitlet.data.twins import Twins
+
+#: Classes that are named in a remark.
+_TOLD = 3
 
 
 def sentence(found: Certificate) -> str:
     """What a person needs to know of it, the verdict first."""
-    return f"{found.outcome.upper()}: {_claim(found)}" if found.outcome else _claim(found)
+    verdict = f"{found.outcome.upper()}: " if found.outcome else ""
+    return f"{verdict}{_claim(found)}{_looks(found)}"
 
 
 def _claim(found: Certificate) -> str:
@@ -26,6 +34,31 @@ def _claim(found: Certificate) -> str:
     if found.drop_at_most < 0:
         return f"{sure} top-1 rises by at least {_points(-found.drop_at_most)} ({seen}{_limit(found)})"
     return f"{sure} top-1 drops by at most {_points(found.drop_at_most)} ({seen}{_limit(found)})"
+
+
+def remarks(found: Certificate, labels: Sequence[str], twins: Sequence[Twins]) -> tuple[str, ...]:
+    """What else a person should know of it, in whole sentences: which classes surely became worse (``labels`` are the
+    model's), and which of its images are ``twins`` of others.
+    """
+    told = []
+    surely = [one for one in found.classes if one.drop_at_least > 0]
+    if surely:
+        named = ", ".join(f"{labels[one.index]!r} by at least {_points(one.drop_at_least)}" for one in surely[:_TOLD])
+        more = f", and {len(surely) - _TOLD} more" if len(surely) > _TOLD else ""
+        told.append(f"{_count(len(surely), 'class', 'classes')} surely became worse: {named}{more}.")
+    if twins:
+        count = f"{_count(len(twins), 'image')} to certify with {'looks' if len(twins) == 1 else 'look'} like one"
+        first = f"{twins[0].name} like {twins[0].other}"
+        told.append(f"{count} that had a part in the choice ({first}), which makes the verdict too good.")
+    return tuple(told)
+
+
+def _looks(found: Certificate) -> str:
+    if not found.earlier_looks:
+        return ""
+    share = 100 * confidence_of_look(found.confidence, found.earlier_looks)
+    others = _count(found.earlier_looks, "other candidate")
+    return f"; as these images judged {others} before, this one is held to {share:.5g} %"
 
 
 def _limit(found: Certificate) -> str:
@@ -48,8 +81,8 @@ def _rounded(count: int) -> int:
     return -(-count // unit) * unit
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _points(share: float) -> str:

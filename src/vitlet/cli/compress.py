@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from vitlet.cli import options
 
 if TYPE_CHECKING:
-    from vitlet.results import Compressed
+    from rich.console import Console
+
+    from vitlet.results import Bench, Compressed
 
 
 def compress(
@@ -20,6 +25,12 @@ def compress(
     max_drop: options.Promise = None,
     confidence: options.Confidence = 95.0,
     min_agreement: options.MinAgreement = 98.0,
+    max_latency_ms: options.MaxLatency = None,
+    min_speedup: options.MinSpeedup = None,
+    max_size_mb: options.MaxSize = None,
+    max_memory_mb: options.MaxMemory = None,
+    time_limit: options.TimeLimit = None,
+    exhaustive: options.Exhaustive = False,
     random_weights: options.RandomWeights = False,
     engines: options.Engines = None,
     precisions: options.Precisions = None,
@@ -29,7 +40,9 @@ def compress(
     quick: options.Quick = False,
     batch: options.Batch = 8,
     limit: options.Limit = 500,
+    certify_data: options.CertifyData = None,
     certify_limit: options.CertifyLimit = 5000,
+    golden_images: options.GoldenImages = 3,
     overwrite: options.Overwrite = False,
     no_check: options.NoCheck = False,
     json: options.Json = None,
@@ -37,37 +50,57 @@ def compress(
     """Find the fastest variant of MODEL for this machine, and write it as a folder to ship.
 
     Loads the model, checks that preprocessing and logits agree with the library it came from,
-    exports every variant that this machine can run, measures each from its file in a fresh
-    process, judges the best by images that had no part in choosing it, and writes the bundle: model
-    file, manifest.json, report.html.
+    tries the variants that promise most on this machine, measures the fastest from their files in
+    fresh processes, judges the best by images that had no part in choosing it, and writes the bundle:
+    model file, manifest.json, report.html.
     """
     from vitlet import pipeline
+    from vitlet.certify.looks import user_folder
     from vitlet.cli.document import check_json_path
     from vitlet.cli.live import live_progress
-    from vitlet.cli.outcome import end_with
+    from vitlet.cli.outcome import FAILED, end_with
+    from vitlet.errors import OverBudget
 
     check_json_path(json)
-    with live_progress() as progress:
-        done = pipeline.compress(
-            model,
-            out=out,
-            data=data or [],
-            calibration=calibration or [],
-            random_weights=random_weights,
-            settings=options.settings(threads, runs, batch, quick),
-            engine_names=options.names(engines),
-            precision_names=options.names(precisions),
-            device=device,
-            limit=limit,
-            certify_limit=certify_limit,
-            max_drop=None if max_drop is None else max_drop / 100,
-            confidence=confidence / 100,
-            min_agreement=min_agreement / 100,
-            overwrite=overwrite,
-            check_source=not no_check,
-            command=typed(),
-            progress=progress,
-        )
+    try:
+        with live_progress() as progress:
+            done = pipeline.compress(
+                model,
+                out=out,
+                data=data or [],
+                calibration=calibration or [],
+                random_weights=random_weights,
+                settings=options.settings(threads, runs, batch, quick),
+                engine_names=options.names(engines),
+                precision_names=options.names(precisions),
+                device=device,
+                limit=limit,
+                certify_data=certify_data or [],
+                certify_limit=certify_limit,
+                max_drop=None if max_drop is None else max_drop / 100,
+                confidence=confidence / 100,
+                looks=user_folder(),
+                min_agreement=min_agreement / 100,
+                budget=options.budget(max_latency_ms, min_speedup, max_size_mb, max_memory_mb),
+                time_limit_s=None if time_limit is None else 60 * time_limit,
+                exhaustive=exhaustive,
+                golden_images=golden_images,
+                overwrite=overwrite,
+                check_source=not no_check,
+                command=typed(),
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        kept = f"{out}.search"
+        if not Path(kept).is_dir():
+            raise
+        raise KeyboardInterrupt(
+            f"interrupted; what the search found is in {kept}: run the same again to go on"
+        ) from None
+    except OverBudget as error:
+        show_bench(error.bench, json, "compress", bundle=None)
+        typer.echo(f"FAIL: {error}.", err=True)
+        raise typer.Exit(FAILED) from None
     show(done, json, "compress")
     comparison = done.bench.comparison
     # The uncompressed model itself loses nothing, and random weights have nothing to lose.
@@ -82,33 +115,36 @@ def typed() -> str:
 
 def show(done: Compressed, json: str | None, command: str) -> None:
     """Print what was measured and written, and write the JSON document; ``demo`` ends so too."""
-    from rich.console import Console
-
-    from vitlet.cli.document import write_json
     from vitlet.cli.outcome import print_certificate
-    from vitlet.cli.table import print_bench, print_environment, print_parity
-    from vitlet.measure.rows import as_rows
+    from vitlet.cli.table import print_skipped
 
-    out = done.bundle.path
-    console = Console(stderr=json == "-")
-    print_environment(console, done.bench.environment)
-    print_parity(console, done.bench.parity)
-    print_bench(console, done.bench)
+    out, manifest = done.bundle.path, done.bundle.manifest
+    found = {"sentences": manifest.sentences, "certificate": done.certificate, "twins": manifest.twins}
+    console = show_bench(done.bench, json, command, bundle=str(out), **found)
     if done.certificate is not None:
         print_certificate(console, done.certificate)
+        print_skipped(console, manifest.certified_on.skipped, manifest.certified_on.skipped_count)
+        for remark in manifest.sentences[len(done.bench.comparison.sentences) :]:
+            console.print(remark, style="yellow", markup=False, highlight=False)
     console.print(
         f"Wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False, highlight=False
     )
     console.print(f"Look at {out / 'report.html'}, or try: vitlet classify {shlex.quote(str(out))} IMAGE", markup=False)
-    bench = done.bench
-    write_json(
-        json,
-        command,
-        bench.environment,
-        as_rows(bench.measurements, bench.comparison),
-        model=bench.reference,
-        bundle=str(out),
-        sentences=bench.comparison.sentences,
-        parity=bench.parity,
-        certificate=done.certificate,
-    )
+
+
+def show_bench(bench: Bench, json: str | None, command: str, **more: Any) -> Console:
+    """Print what was measured, write the JSON document, with ``more`` in it, and return where it was printed."""
+    from rich.console import Console
+
+    from vitlet.cli.document import write_json
+    from vitlet.cli.table import print_bench, print_environment, print_parity
+    from vitlet.measure.rows import as_rows
+
+    console = Console(stderr=json == "-")
+    print_environment(console, bench.environment)
+    print_parity(console, bench.parity)
+    print_bench(console, bench)
+    rows = as_rows(bench.measurements, bench.comparison)
+    known = {"model": bench.reference, "sentences": bench.comparison.sentences, "parity": bench.parity}
+    write_json(json, command, bench.environment, rows, **known | more)
+    return console

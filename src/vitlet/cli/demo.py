@@ -36,6 +36,7 @@ def demo(
             settings=options.settings(threads),
             engine_names=ENGINES,
             precision_names=PRECISIONS,
+            exhaustive=True,
             overwrite=overwrite,
             command=typed(),
             progress=progress,

@@ -40,6 +40,7 @@ def evaluate(
     from rich.console import Console
 
     from vitlet import pipeline
+    from vitlet.certify.looks import user_folder
     from vitlet.cli.document import check_json_path, write_json
     from vitlet.cli.evaluation import changed_rows, class_rows, print_evaluation
     from vitlet.cli.live import live_progress
@@ -58,6 +59,7 @@ def evaluate(
             against=against,
             max_drop=None if max_drop is None else max_drop / 100,
             confidence=confidence / 100,
+            looks=user_folder(),
             threads=threads,
             limit=limit,
             progress=progress,

@@ -16,7 +16,7 @@ from typing import ParamSpec
 import typer
 
 from vitlet import __version__
-from vitlet.cli import bench, classify, compress, demo, distill, doctor, evaluate
+from vitlet.cli import bench, classify, compress, demo, distill, doctor, evaluate, inspect, verify
 from vitlet.errors import VitletError
 
 INTERRUPTED = 130  # what a shell gives for SIGINT: 128 + 2
@@ -64,6 +64,8 @@ app.command("compress")(_guarded(compress.compress))
 app.command("classify")(_guarded(classify.classify))
 app.command("bench")(_guarded(bench.bench))
 app.command("eval")(_guarded(evaluate.evaluate))
+app.command("verify")(_guarded(verify.verify))
+app.command("inspect")(_guarded(inspect.inspect))
 app.command("distill")(_guarded(distill.distill))
 app.command("demo")(_guarded(demo.demo))
 app.command("doctor")(_guarded(doctor.doctor))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from vitlet.measure.budget import Budget
     from vitlet.measure.settings import MeasureSettings
 
 ModelArgument = Annotated[
@@ -77,8 +78,25 @@ Confidence = Annotated[
     float,
     typer.Option("--confidence", min=50, max=99.9999, metavar="PERCENT", help="How sure bounds and verdict are to be."),
 ]
+CertifyData = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--certify-data",
+        metavar="PATH",
+        help="Images for the verdict, which have no other part in it (default: 60 % of --data).",
+    ),
+]
 CertifyLimit = Annotated[
     int, typer.Option("--certify-limit", min=1, help="Use at most this many images for the verdict.")
+]
+GoldenImages = Annotated[
+    int,
+    typer.Option(
+        "--golden-images",
+        min=0,
+        max=16,
+        help="Put so many of your images into the bundle, for it to test itself with (0: only a test card).",
+    ),
 ]
 MinAgreement = Annotated[
     float,
@@ -89,6 +107,30 @@ MinAgreement = Annotated[
         metavar="PERCENT",
         help="Images on which the best variant must answer as the original does (for unlabelled images).",
     ),
+]
+MaxLatency = Annotated[
+    float | None,
+    typer.Option("--max-latency-ms", min=1e-6, metavar="MS", help="Longest median time for one image."),
+]
+MinSpeedup = Annotated[
+    float | None,
+    typer.Option("--min-speedup", min=1e-6, metavar="TIMES", help="How many times as fast as the original, at least."),
+]
+MaxSize = Annotated[
+    float | None, typer.Option("--max-size-mb", min=1e-6, metavar="MB", help="Largest model file (1 MB = 10^6 bytes).")
+]
+MaxMemory = Annotated[
+    float | None,
+    typer.Option("--max-memory-mb", min=1e-6, metavar="MB", help="Most memory that the model may take while it runs."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit", min=0.1, metavar="MINUTES", help="Search for about so long; what has been found then must do."
+    ),
+]
+Exhaustive = Annotated[
+    bool, typer.Option("--exhaustive", help="Measure every variant in full, however unpromising, instead of searching.")
 ]
 Calibration = Annotated[
     list[str] | None,
@@ -115,6 +157,14 @@ def names(value: str | None) -> list[str]:
     """'a, b' -> ['a', 'b']; nothing or 'all' -> []."""
     found = [name.strip() for name in (value or "").split(",") if name.strip()]
     return [] if found == ["all"] else found
+
+
+def budget(latency_ms: float | None, speedup: float | None, size_mb: float | None, memory_mb: float | None) -> Budget:
+    """The limits on speed, size and memory, from what was typed."""
+    from vitlet.measure.budget import Budget
+
+    size, memory = (None if megabytes is None else round(megabytes * 1e6) for megabytes in (size_mb, memory_mb))
+    return Budget(latency_ms, speedup, size, memory)
 
 
 def settings(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from vitlet.data.imageset import ImageSet
+    from vitlet.data.imageset import ImageSet, Skipped
     from vitlet.records import Environment, Measurement, Parity
     from vitlet.results import Bench
 
@@ -113,10 +113,11 @@ def _best(column: Column, rows: Sequence[Measurement]) -> float | None:
 
 
 def _absent(rows: Sequence[Measurement]) -> dict[tuple[str, str], list[str]]:
-    """Status and reason -> the variants it holds for; one reason is told once."""
+    """Status and reason -> the variants it holds for; one reason is told once. What a search left out would fill the
+    screen, and is in the report."""
     found: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row.status != "ok":
+        if row.status not in ("ok", "left out"):
             found.setdefault((row.status, row.reason), []).append(f"{row.engine} {row.precision}")
     return found
 
@@ -167,10 +168,15 @@ def print_image_notes(console: Console, images: ImageSet, most: int = 10) -> Non
     """Say what a person should know of the images: which were left out and why, which have no label."""
     if images.note:
         console.print(Text(images.note, style="yellow"))
-    for skipped in images.skipped[:most]:
-        console.print(Text(f"skipped {skipped.name}: {skipped.reason}", style="yellow"))
-    if len(images.skipped) > most:
-        console.print(Text(f"... and {len(images.skipped) - most} more files skipped", style="yellow"))
+    print_skipped(console, images.skipped, len(images.skipped), most)
+
+
+def print_skipped(console: Console, skipped: Sequence[Skipped], count: int, most: int = 10) -> None:
+    """Say which images were left out and why: the first of ``count``."""
+    for one in skipped[:most]:
+        console.print(Text(f"skipped {one.name}: {one.reason}", style="yellow"))
+    if count > most:
+        console.print(Text(f"... and {count - most} more files skipped", style="yellow"))
 
 
 def print_parity(console: Console, parity: Parity | None) -> None:

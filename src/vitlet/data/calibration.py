@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from vitlet.data.imageset import ImageSet
-from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import normalise
 from vitlet.errors import InvalidValue
 from vitlet.records import ImageSpec
@@ -23,19 +22,22 @@ class Calibration:
     """Images as they will be fed to the model, read one at a time, so that memory stays bounded.
 
     ``pixels_path`` is a ``.npy`` file of uint8 [images, height, width, 3], already cropped by ``spec``, of
-    which the rows ``indices`` are used. Without one, ``random_count`` standard normal inputs from
-    ``seed`` stand in: enough to measure speed with, not to keep accuracy.
+    which the rows ``indices`` are used; ``names`` say what these are called. Without one, ``random_count``
+    standard normal inputs from ``seed`` stand in: enough to measure speed with, not to keep accuracy.
     """
 
     spec: ImageSpec
     pixels_path: Path | None = None
     indices: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     random_count: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if (self.pixels_path is None) == bool(self.indices) or bool(self.indices) == bool(self.random_count):
             raise InvalidValue("calibration takes rows of a file of pixels, or a number of random inputs")
+        if self.names and len(self.names) != len(self.indices):
+            raise InvalidValue(f"{len(self.names)} image names for {len(self.indices)} images to calibrate with")
 
     def __len__(self) -> int:
         return len(self.indices) or self.random_count
@@ -60,7 +62,7 @@ class Calibration:
 def calibration_of(images: ImageSet) -> Calibration:
     """Up to ``ENOUGH`` images of a set, spread evenly over it."""
     indices = np.unique(np.linspace(0, images.count - 1, min(ENOUGH, images.count)).astype(int))
-    return Calibration(images.spec, images.pixels_path, tuple(int(i) for i in indices))
+    return _of_rows(images, indices.tolist())
 
 
 def set_aside(images: ImageSet, wanted: int | None) -> tuple[Calibration, ImageSet]:
@@ -76,16 +78,9 @@ def set_aside(images: ImageSet, wanted: int | None) -> tuple[Calibration, ImageS
         return calibration_of(images), replace(images, note=note)
     aside = set(np.linspace(0, images.count - 1, count).astype(int).tolist())
     kept = [index for index in range(images.count) if index not in aside]
-    pixels = np.load(images.pixels_path, mmap_mode="r", allow_pickle=False)
-    path = images.pixels_path.with_name("measured.npy")
-    with PixelWriter(path, images.spec.height, images.spec.width) as writer:
-        for index in kept:
-            writer.append(np.asarray(pixels[index]))
-    measured = replace(
-        images,
-        pixels_path=path,
-        names=tuple(images.names[index] for index in kept),
-        labels=tuple(images.labels[index] for index in kept),
-        digest=writer.digest,
-    )
-    return Calibration(images.spec, images.pixels_path, tuple(sorted(aside))), measured
+    measured = images.subset(kept, images.pixels_path.with_name("measured.npy"))
+    return _of_rows(images, sorted(aside)), measured
+
+
+def _of_rows(images: ImageSet, rows: Sequence[int]) -> Calibration:
+    return Calibration(images.spec, images.pixels_path, tuple(rows), tuple(images.names[row] for row in rows))

@@ -13,6 +13,7 @@ from vitlet.data.load import load_images
 from vitlet.data.named import is_named, load_named
 from vitlet.data.parts import Part
 from vitlet.data.samples import bundled_images
+from vitlet.data.twins import Pictures, Twins, near_twins, without_copies
 from vitlet.errors import EmptyPart
 from vitlet.records import ImageSpec, ProgressCallback, no_progress
 
@@ -23,13 +24,14 @@ _KEPT = 16
 @dataclass(frozen=True)
 class Wanted:
     """What a user asked for: ``data`` to measure on (folders, files, globs, a named data set), at most ``limit``
-    images of it, ``calibration`` to learn ranges from (else some of ``data`` are set aside for it), and at most
-    ``certify_limit`` images to certify with.
+    images of it, ``calibration`` to learn ranges from (else some of ``data`` are set aside for it), ``certify`` to
+    judge by (else a part of ``data``), and at most ``certify_limit`` images for that.
     """
 
     data: Sequence[str | Path] = ()
     calibration: Sequence[str | Path] = ()
     limit: int | None = None
+    certify: Sequence[str | Path] = ()
     certify_limit: int | None = None
 
     def of_bundled(self) -> Wanted:
@@ -40,11 +42,13 @@ class Wanted:
 @dataclass(frozen=True)
 class Gathered:
     """``images`` are measured (``None``: random inputs are), ``calibration`` is what static quantization learns from
-    (``None``: nothing asks for it), ``to_certify`` are images kept back to judge by."""
+    (``None``: nothing asks for it), ``to_certify`` are images kept back to judge by, none of which is among the others;
+    ``twins`` are those that look like one of them."""
 
     images: ImageSet | None
     calibration: Calibration | None = None
     to_certify: ImageSet | None = None
+    twins: tuple[Twins, ...] = ()
 
 
 def gather(
@@ -94,29 +98,53 @@ def gather_parts(
     calibrated: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> Gathered:
-    """As ``gather``, but by the parts of ``vitlet.data.parts``: measured are the images to search with, calibration
-    (unless others are named for it) takes those to calibrate with, and those to certify with are kept back. Where there
-    are too few images for that, as ``gather``, and none are kept back.
+    """As ``gather``, with images ``to_certify`` beside: those that are named for it, or one of the parts of
+    ``vitlet.data.parts``; then measured are the images to search with, and calibration (unless others are named for it)
+    takes those to calibrate with. Where there are too few images to be parted, as ``gather``.
+
+    Raises:
+        EmptyPart: each of the images to certify with is among the others.
+        NoImages, UnreadableImage, NotWritable: as ``load_images`` says.
     """
+    try:
+        if not wanted.certify and wanted.data:
+            found = _parted(wanted, spec, labels, directory, calibrated, progress)
+        else:
+            named = [str(path) for path in wanted.certify]
+            judges = _load(named, spec, labels, directory / "certify", wanted.certify_limit, progress)
+            found = gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
+            found = replace(found, to_certify=judges)
+    except EmptyPart:
+        return gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
+    if found.to_certify is None:
+        return found
+    others = [Pictures.of(source) for source in (found.images, found.calibration) if source is not None]
+    fresh = without_copies(found.to_certify, others)
+    return replace(found, to_certify=fresh, twins=near_twins(fresh, others))
+
+
+def _parted(
+    wanted: Wanted,
+    spec: ImageSpec,
+    labels: Sequence[str],
+    directory: Path,
+    calibrated: bool,
+    progress: ProgressCallback,
+) -> Gathered:
     data = [str(path) for path in wanted.data]
 
     def load(part: Part, limit: int | None) -> ImageSet | None:
         return _load(data, spec, labels, directory / part, limit, progress, part=part)
 
-    if data:
-        try:
-            certify, search = load("certify", wanted.certify_limit), load("search", wanted.limit)
-            if not calibrated:
-                return Gathered(search, None, certify)
-            if wanted.calibration or is_named(data):  # of a named data set there are training images for it
-                others = replace(wanted, data=(), calibration=wanted.calibration or data)
-                learned = gather(others, spec, labels, directory, calibrated=True).calibration
-                return Gathered(search, learned, certify)
-            rest = load("calibrate", ENOUGH)
-            return Gathered(search, None if rest is None else calibration_of(rest), certify)
-        except EmptyPart:
-            pass
-    return gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
+    certify, search = load("certify", wanted.certify_limit), load("search", wanted.limit)
+    if not calibrated:
+        return Gathered(search, None, certify)
+    if wanted.calibration or is_named(data):  # of a named data set there are training images for it
+        others = replace(wanted, data=(), calibration=wanted.calibration or data)
+        learned = gather(others, spec, labels, directory, calibrated=True).calibration
+        return Gathered(search, learned, certify)
+    rest = load("calibrate", ENOUGH)
+    return Gathered(search, None if rest is None else calibration_of(rest), certify)
 
 
 def _load(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from vitlet.data.pixel_file import PixelWriter
 from vitlet.data.preprocess import normalise
 from vitlet.errors import InvalidValue
 from vitlet.records import ImageSpec
@@ -53,6 +54,19 @@ class ImageSet:
     def labelled(self) -> int:
         """How many images have a label."""
         return sum(label >= 0 for label in self.labels)
+
+    def subset(self, rows: Sequence[int], path: Path) -> ImageSet:
+        """The images of these rows, their pixels copied to ``path``; ``skipped``, ``note`` and ``encoded`` stay.
+
+        Raises:
+            NotWritable: there is no room for them.
+        """
+        pixels = np.load(self.pixels_path, mmap_mode="r", allow_pickle=False)
+        with PixelWriter(path, self.spec.height, self.spec.width) as writer:
+            for row in rows:
+                writer.append(np.asarray(pixels[row]))
+        names, labels = tuple(self.names[row] for row in rows), tuple(self.labels[row] for row in rows)
+        return replace(self, pixels_path=path, names=names, labels=labels, digest=writer.digest)
 
     def batches(self, size: int = 1) -> Iterator[np.ndarray]:
         """Yield the images, normalised, as float32 [up to size, 3, height, width]."""

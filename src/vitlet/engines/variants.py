@@ -74,19 +74,42 @@ def export_variants(
     Raises:
         VitletError: the baseline cannot be exported, so that there is nothing to compare with.
     """
-    baseline = engine(BASELINE[0])
     others = [(runtime, p) for runtime, p in pairs if (runtime.name, p) != BASELINE]
     total = len(others) + 1
     progress(Progress("export", " ".join(map(str, BASELINE)), 0, total))
-    first = baseline.export(classifier, BASELINE[1], directory / f"{BASELINE[0]}-{BASELINE[1]}", device=device)
+    first = export_baseline(classifier, directory, device)
     done: list[Artifact | Measurement] = [first]
     for runtime, group in groupby(others, key=lambda pair: pair[0]):
         precisions = tuple(precision for _, precision in group)
-        job = ExportJob(first.path, classifier.reference, runtime.name, precisions, directory, calibration, device)
-        before = len(done)
-        on_tick = _teller(progress, before, total)
-        done += [_row(runtime, outcome) for outcome in _outcomes(runtime, job, on_tick)]
+        on_tick = _teller(progress, len(done), total)
+        done += export_from(
+            first, classifier.reference, runtime, precisions, directory, on_tick, calibration=calibration, device=device
+        )
     return done
+
+
+def export_baseline(classifier: Classifier, directory: Path, device: Device = "cpu") -> Artifact:
+    """What all variants are compared with, and exported from."""
+    path = directory / f"{BASELINE[0]}-{BASELINE[1]}"
+    return engine(BASELINE[0]).export(classifier, BASELINE[1], path, device=device)
+
+
+def export_from(
+    baseline: Artifact,
+    reference: str,
+    runtime: Engine,
+    precisions: Sequence[Precision],
+    directory: Path,
+    on_tick: Callable[[Tick], None] = lambda tick: None,
+    *,
+    calibration: Calibration | None = None,
+    device: Device = "cpu",
+) -> list[Artifact | Measurement]:
+    """Export an engine's precisions from the ``baseline``'s file into ``directory``, in one process; what cannot be had
+    is its row of the table already, with the reason.
+    """
+    job = ExportJob(baseline.path, reference, runtime.name, tuple(precisions), directory, calibration, device)
+    return [_row(runtime, outcome) for outcome in _outcomes(runtime, job, on_tick)]
 
 
 def export_one(

@@ -23,6 +23,14 @@ def agreement(logits: np.ndarray, reference: np.ndarray) -> float:
     return float(np.mean(logits.argmax(axis=1) == reference.argmax(axis=1)))
 
 
+def kl_divergence(logits: np.ndarray, reference: np.ndarray) -> float:
+    """Mean over the images of the Kullback-Leibler divergence from the reference's softmax probabilities to the
+    others', in nats; both float32 [images, classes]. 0 where the probabilities are equal.
+    """
+    ours, theirs = _log_shares(logits), _log_shares(reference)
+    return max(0.0, float(np.mean((np.exp(theirs) * (theirs - ours)).sum(axis=1))))
+
+
 def top_k(logits: np.ndarray, labels: Sequence[int], k: int) -> float | None:
     """Share of labelled images whose label is among the ``k`` largest of float32 [images, classes].
 
@@ -60,3 +68,11 @@ def expected_calibration_error(logits: np.ndarray, labels: Sequence[int], bins: 
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(number, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _log_shares(logits: np.ndarray) -> np.ndarray:
+    """The logarithms of the softmax probabilities, float64 [images, classes]."""
+    values = logits.astype(np.float64)
+    values -= values.max(axis=1, keepdims=True)
+    shares: np.ndarray = values - np.log(np.exp(values).sum(axis=1, keepdims=True))
+    return shares

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vitlet.errors import InvalidValue, MeasurementFailed
+from vitlet.measure.budget import NO_BUDGET, Budget, excess
 from vitlet.measure.gates import failed_gates
 from vitlet.measure.sentences import sentences
 from vitlet.measure.statistics import Speedup, latency_summary, noise_floor, speedup
-from vitlet.measure.verdict import Limits, Verdict, basis_of, judge
+from vitlet.measure.verdict import Judged, Limits, Verdict, basis_of, judge, over_budget
 from vitlet.records import Measurement
 
 
@@ -18,8 +19,9 @@ from vitlet.records import Measurement
 class Comparison:
     """What the measurements mean; every index is into the measurements that were compared.
 
-    ``best`` is the fastest variant that keeps its answers; it is ``baseline`` if none is faster by
-    more than noise. ``noise`` is by how much two measurements of the same file may differ here
+    ``best`` is the fastest variant that keeps its answers and the budget; it is ``baseline`` if that does and none is
+    faster by more than noise. If none keeps the budget, it is the one that comes nearest, and ``excess`` says what that
+    takes too much of. ``noise`` is by how much two measurements of the same file may differ here
     (0.04 is 4 %), ``None`` if no file was visited twice. ``sentences`` say it to a person, the
     most important first.
     """
@@ -30,6 +32,7 @@ class Comparison:
     speedups: tuple[Speedup | None, ...]
     noise: float | None
     sentences: tuple[str, ...]
+    excess: str = ""
 
     @property
     def slower(self) -> tuple[int, ...]:
@@ -54,6 +57,7 @@ def compare(
     minimum_agreement: float = 0.98,
     maximum_drop: float = 0.01,
     answers_matter: bool = True,
+    budget: Budget = NO_BUDGET,
 ) -> Comparison:
     """Compare variants of one model, measured together, with the one that was not compressed.
 
@@ -61,7 +65,8 @@ def compare(
     recommended. A variant's answers are good enough if its top-1 accuracy on the labelled images is within
     ``maximum_drop`` (0..1) of the baseline's; without labels, if its agreement with the baseline is
     at least ``minimum_agreement`` (0..1); without images nothing can be said, and speed alone
-    counts. ``answers_matter=False`` is for random weights.
+    counts. ``answers_matter=False`` is for random weights. Where the baseline itself is over ``budget``, a variant
+    that is no faster may be the best: it is smaller.
 
     Raises:
         InvalidValue: a limit is out of range, the baseline is not there, or the measurements come
@@ -84,11 +89,10 @@ def compare(
     for index, measurement in enumerate(measurements):
         known = index in timed and baseline in timed
         speed = speedup(standard, measurement, noise=noise) if known and index != baseline else None
-        judged.append(judge(measurement, standard, speed, basis, limits, gates[index]))
-    reliable = [i for i in timed if judged[i].verdict in ("baseline", "faster")]
-    if not reliable:  # there is no baseline; answers can still be known to be bad, by logits from elsewhere
-        reliable = [i for i in timed if not judged[i].fault] or timed
-    best = min(reliable, key=lambda index: _p50(measurements[index]))
+        one = judge(measurement, standard, speed, basis, limits, gates[index])
+        over = excess(measurement, speed, noise, budget) if index in timed else None
+        judged.append(over_budget(one, over) if over else one)
+    best, reliable = _choice(judged, timed, baseline)
     for index in reliable:
         if (
             index not in (best, baseline)
@@ -102,7 +106,19 @@ def compare(
         speedups=tuple(one.speedup for one in judged),
         noise=noise,
         sentences=sentences(judged, baseline, best, noise, basis),
+        excess=over.told if (over := judged[best].excess) else "",
     )
+
+
+def _choice(judged: Sequence[Judged], timed: Sequence[int], baseline: int) -> tuple[int, list[int]]:
+    """The best, and all that it was chosen from."""
+    good = [i for i in timed if not judged[i].fault] or list(timed)
+    within = [i for i in good if not judged[i].excess]
+    if not within:
+        return min(good, key=lambda i: over.ratio if (over := judged[i].excess) else 0.0), []
+    # Where the baseline will do, only what is faster is worth the trouble. (Without one, all that is known is speed.)
+    worth = [i for i in within if judged[i].verdict in ("baseline", "faster")] if baseline in within else within
+    return min(worth, key=lambda i: _p50(judged[i].measurement)), worth
 
 
 def _p50(measurement: Measurement) -> float:

@@ -22,6 +22,7 @@ def sentences(judged: Sequence[Judged], baseline: int, best: int, noise: float |
         said += _wrong(judged)
         said += _slower(judged, standard)
         said += _unreliable(judged, standard)
+        said += _over_budget(judged, judged[best])
         said += _no_faster(judged, standard, noise)
         said += _alone(standard, basis)
     said += _not_measured(judged)
@@ -32,6 +33,8 @@ def sentences(judged: Sequence[Judged], baseline: int, best: int, noise: float |
 
 def _best(judged: Sequence[Judged], standard: Judged, best: Judged, basis: Basis) -> str:
     time = f"{_ms(best.measurement)} for an image"
+    if best.excess:
+        return f"Nothing keeps within the limits here; {best.name} comes nearest: {best.excess.told}."
     if len(judged) == 1:
         return f"{best.name} takes {time} here."
     if standard.measurement.status != "ok":
@@ -41,6 +44,7 @@ def _best(judged: Sequence[Judged], standard: Judged, best: Judged, basis: Basis
         if not others:
             return f"{best.name} is the only variant that could be measured here ({time})."
         keeping = "" if basis == "none" else " with answers as good"
+        keeping += " and within the limits" if any(one.excess for one in others) else ""
         return f"{best.name} is the best choice here ({time}): no variant is measurably faster{keeping}."
     speed = f"{_times(best.speedup)} times as fast as {standard.name}" if best.speedup else "the fastest"
     against = f"{_ms(best.measurement)} against {_ms(standard.measurement)} for an image"
@@ -103,6 +107,12 @@ def _unreliable(judged: Sequence[Judged], standard: Judged) -> Iterator[str]:
         yield f"{one.name} {speed} its answers are not good enough: {one.fault}."
 
 
+def _over_budget(judged: Sequence[Judged], best: Judged) -> Iterator[str]:
+    for one in judged:
+        if one.excess and one is not best and one.verdict in ("over budget", "baseline"):
+            yield f"{one.name} is over budget: {one.excess.told}."
+
+
 def _no_faster(judged: Sequence[Judged], standard: Judged, noise: float | None) -> Iterator[str]:
     group = _with(judged, "no faster")
     if not group:
@@ -131,6 +141,10 @@ def _not_measured(judged: Sequence[Judged]) -> Iterator[str]:
     names = [one.name for one in _with(judged, "unsupported")]
     if names:
         yield f"{_listed(names)} {'is' if len(names) == 1 else 'are'} not supported here."
+    left_out = len(_with(judged, "left out"))
+    if left_out:
+        variants = "1 variant" if left_out == 1 else f"{left_out} variants"
+        yield f"The search left out {variants}, for reasons that the report and the JSON document tell."
 
 
 def _with(judged: Sequence[Judged], verdict: Verdict) -> list[Judged]:

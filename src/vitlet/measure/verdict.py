@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+from vitlet.measure.budget import NO_BUDGET, Budget, Excess
 from vitlet.measure.statistics import Speedup
 from vitlet.records import Measurement
 
@@ -12,31 +13,45 @@ from vitlet.records import Measurement
 Basis: TypeAlias = Literal["accuracy", "agreement", "none"]
 
 #: "wrong" failed a gate: its logits are not this model's (``gates``); "unreliable" is faster than the
-#: baseline, but with answers too bad to use; "uncompared" was measured, but one of the two was not timed;
-#: "failed" and "unsupported" were not measured.
+#: baseline, but with answers too bad to use; "over budget" takes more than is allowed; "uncompared" was measured, but
+#: one of the two was not timed;
+#: "failed", "unsupported" and "left out" (by a search that saw no promise in it) were not measured.
 Verdict: TypeAlias = Literal[
-    "baseline", "faster", "no faster", "slower", "wrong", "unreliable", "uncompared", "failed", "unsupported"
+    "baseline",
+    "faster",
+    "no faster",
+    "slower",
+    "wrong",
+    "unreliable",
+    "over budget",
+    "uncompared",
+    "failed",
+    "unsupported",
+    "left out",
 ]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a variant's answers may lose: a share of top-1 accuracy, or of agreement where there are no labels."""
+    """What a variant's answers may lose: a share of top-1 accuracy, or of agreement where there are no labels (0 to 1
+    both); and what it may take."""
 
-    minimum_agreement: float
-    maximum_drop: float
+    minimum_agreement: float = 0.98
+    maximum_drop: float = 0.01
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True)
 class Judged:
     """A measurement and what it means. ``fault`` is a clause that says why its answers are not good
-    enough; ``tied`` says that its speed cannot be told from the best one's.
+    enough; ``excess`` says what it takes too much of; ``tied`` says that its speed cannot be told from the best one's.
     """
 
     measurement: Measurement
     verdict: Verdict
     speedup: Speedup | None = None
     fault: str = ""
+    excess: Excess | None = None
     tied: bool = False
 
     @property
@@ -67,6 +82,12 @@ def judge(
     if speed.is_faster:
         return Judged(measurement, "unreliable" if fault else "faster", speed, fault)
     return Judged(measurement, "slower" if speed.is_slower else "no faster", speed, fault)
+
+
+def over_budget(judged: Judged, excess: Excess) -> Judged:
+    """The same, known to be over budget; answers that are not good enough remain the worse fault."""
+    is_usable = not judged.fault and judged.verdict != "baseline"
+    return replace(judged, verdict="over budget" if is_usable else judged.verdict, excess=excess)
 
 
 def basis_of(baseline: Measurement, answers_matter: bool) -> Basis:

@@ -87,5 +87,10 @@ def interval(found: Speedup | None) -> str:
     return f"{ratio(low)}–{ratio(high)}×"
 
 
+def when(created: str) -> str:
+    """2026-11-22T07:18:50+00:00 -> "2026-11-22 07:18:50 UTC"."""
+    return created.replace("T", " ").removesuffix("+00:00") + (" UTC" if created.endswith("+00:00") else "")
+
+
 def _with_unit(text: str, unit: str) -> str:
     return text if text == DASH else f"{text}{SPACE}{unit}"

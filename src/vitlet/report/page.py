@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 
 from markupsafe import Markup
@@ -46,8 +47,8 @@ _TEMPLATE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
-<meta name="generator" content="vitlet {{ data.vitlet_version }}">
-<title>{{ data.reference }}: vitlet report</title>
+<meta name="generator" content="vitlet {{ version }}">
+<title>{{ title }}</title>
 <link rel="icon" href="data:,">
 <style>{{ style }}</style>
 </head>
@@ -55,7 +56,7 @@ _TEMPLATE = """<!doctype html>
 <main>
 {% for piece in pieces %}{{ piece }}{% endfor %}
 </main>
-<footer><p>Written by vitlet {{ data.vitlet_version }}. This page is complete in itself and loads nothing.</p></footer>
+<footer><p>Written by vitlet {{ version }}. This page is complete in itself and loads nothing.</p></footer>
 </body>
 </html>
 """
@@ -69,14 +70,13 @@ def render_report(data: ReportData | Manifest) -> str:
     """
     if isinstance(data, Manifest):
         data = ReportData.of(data)
-    style = files("vitlet.report").joinpath("style.css").read_text("utf-8")
-    page = fill(
-        _TEMPLATE,
-        data=data,
-        policy=_policy(style),
-        style=Markup(style),
-        pieces=[section(data) for section in SECTIONS],
-    )
+    return document(f"{data.reference}: vitlet report", data.vitlet_version, [section(data) for section in SECTIONS])
+
+
+def document(title: str, version: str, pieces: Sequence[Markup], *styles: str) -> str:
+    """A whole HTML 5 document of these pieces, in the house's style and that of further style sheets beside it."""
+    style = "\n".join(files("vitlet.report").joinpath(name).read_text("utf-8") for name in ("style.css", *styles))
+    page = fill(_TEMPLATE, title=title, version=version, policy=_policy(style), style=Markup(style), pieces=pieces)
     return str(page)  # no Markup, whose every method escapes its arguments
 
 

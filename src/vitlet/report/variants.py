@@ -219,6 +219,8 @@ def _marks(row: Row) -> Iterator[str]:
         yield "not the same model"
     if row.verdict == "unreliable":
         yield "answers not good enough"
+    if row.verdict == "over budget":
+        yield "over budget"
 
 
 def _classes(row: Row) -> Iterator[str]:
@@ -226,7 +228,7 @@ def _classes(row: Row) -> Iterator[str]:
         yield "best"
     if row.is_baseline:
         yield "base"
-    if row.verdict in ("slower", "wrong", "unreliable"):
+    if row.verdict in ("slower", "wrong", "unreliable", "over budget"):
         yield "warned"
 
 

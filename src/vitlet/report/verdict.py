@@ -18,6 +18,7 @@ from vitlet.report.figures import (
     percent_unit,
     speed,
     times,
+    when,
 )
 from vitlet.report.template import fill
 
@@ -99,7 +100,7 @@ def _facts(data: ReportData) -> Iterator[str]:
         yield "random weights"
     threads = data.environment.threads
     yield f"{threads} thread{'' if threads == 1 else 's'} of {data.environment.processor}"
-    yield data.created.replace("T", " ").removesuffix("+00:00") + (" UTC" if data.created.endswith("+00:00") else "")
+    yield when(data.created)
 
 
 def _tiles(data: ReportData) -> list[Tile]:

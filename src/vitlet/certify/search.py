@@ -1,0 +1,262 @@
+"""Find the fastest variant that keeps its answers and the budget, without measuring all of them.
+
+Variants are tried in the order of their promise (``promise``): each is exported and gets a first look, a few timed runs
+in a fresh process (``first_look``). One that cannot plausibly be faster than the fastest so far is left out, not even
+exported. Whatever would lead must first keep its answers on a few of the images. The fastest few are then measured in
+full, together with the baseline; if none of them will do, the search goes on without them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitlet.certify.first_look import FirstLook
+from vitlet.certify.journal import Journal, Trial
+from vitlet.certify.promise import Forecast
+from vitlet.data.calibration import Calibration
+from vitlet.data.imageset import ImageSet
+from vitlet.engines.variants import BASELINE, Variant, export_baseline, export_from
+from vitlet.measure.comparison import compare
+from vitlet.measure.environment import environment
+from vitlet.measure.run import measure
+from vitlet.measure.settings import MeasureSettings
+from vitlet.measure.verdict import Limits
+from vitlet.records import (
+    Artifact,
+    Classifier,
+    Device,
+    Measurement,
+    Progress,
+    ProgressCallback,
+    no_progress,
+    to_json,
+)
+
+#: So many are measured in full at once, of those whose first look took at most ``_NEAR`` times as long as the leader's.
+_FINALISTS, _NEAR = 4, 1.35
+#: The share of a time limit after which nothing further is tried: the rest is for measuring in full.
+_TRYING = 0.6
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is searched for: the fastest of ``pairs`` within ``limits``, on ``images`` (``None``: by speed alone).
+
+    ``calibration`` is what static quantization learns from; ``answers_matter`` is false for random weights. After
+    ``time_limit_s`` seconds what has been found must do.
+    """
+
+    pairs: Sequence[Variant]
+    images: ImageSet | None
+    calibration: Calibration | None
+    limits: Limits
+    settings: MeasureSettings
+    device: Device = "cpu"
+    answers_matter: bool = True
+    time_limit_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """Every variant, the baseline first: its artifact if it was measured in full, else its row; and the rows of all."""
+
+    exported: Sequence[Artifact | Measurement]
+    measured: Sequence[Measurement]
+
+
+def search(classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback = no_progress) -> Found:
+    """Search among the variants; files go to the ``journal``'s folder, and those of variants that are left out are
+    removed. What the journal knows of the same search is not done again.
+
+    Raises:
+        VitletError: the baseline cannot be exported or measured, or the folder not be written.
+    """
+    return _Search(classifier, wish, journal, progress).run()
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A variant that is in the race; ``ms`` for an image in the first look."""
+
+    artifact: Artifact
+    ms: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.artifact.engine} {self.artifact.precision}"
+
+
+class _Search:
+    """What is known so far, by the place of each variant in ``pairs``, of which the baseline is none: what was
+    ``tried`` and is in the race, the ``rows`` of what is not any more, and the ``finals`` that were measured in full.
+    """
+
+    def __init__(self, classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback) -> None:
+        self.reference, self.wish, self.journal, self.progress = classifier.reference, wish, journal, progress
+        self.pairs = [(runtime, p) for runtime, p in wish.pairs if (runtime.name, p) != BASELINE]
+        self.tried: dict[int, _Tried] = {}
+        self.rows: dict[int, Measurement] = {}
+        self.finals: dict[int, _Tried] = {}
+        self.forecast = Forecast()
+        self.began_s = time.monotonic()
+        self._tell(" ".join(map(str, BASELINE)))
+        with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:  # before the journal's folder may be cleared
+            first = export_baseline(classifier, Path(scratch), wish.device)
+            journal.begin(_about(first, wish))
+            self.baseline = replace(first, path=Path(shutil.copy(first.path, journal.folder)))
+        images = wish.images if wish.answers_matter else None
+        self.look = FirstLook(self.baseline, images, wish.limits, wish.settings, journal.folder)
+
+    def run(self) -> Found:
+        standard: Measurement | None = None
+        while True:
+            while (place := self._next()) is not None:
+                self._try(place)
+            places = sorted(self.tried, key=lambda place: self.tried[place].ms)
+            near = [place for place in places if self.tried[place].ms <= _NEAR * self._to_beat_ms()][:_FINALISTS]
+            if near or standard is None:
+                standard = self._measure(near)
+            if not near or self._is_settled(standard):
+                return self._found(standard)
+
+    def _next(self) -> int | None:
+        """The most promising of what was not tried and may be faster than what is to be beaten."""
+        if self._is_late():
+            return None
+        hopeful = [place for place in self._untried() if self._ms_at_best(place) < self._to_beat_ms()]
+        return min(hopeful, key=self._expected_ms, default=None)
+
+    def _try(self, place: int) -> None:
+        name = " ".join(self._named(place))
+        self._tell(name)
+        trial = known = self.journal.recall(name) or self._first_look(place)
+        if trial.ratio is not None:
+            self.forecast.tell(*self._named(place), trial.ratio)
+        ms = self.look.ms * (trial.ratio or math.inf)
+        if trial.artifact is not None and not trial.fault and not trial.asked and ms < self._to_beat_ms():
+            self._tell(f"{name}: its answers")
+            trial = replace(trial, fault=self.look.answers(trial.artifact), asked=True)
+        if trial is not known or self.journal.recall(name) is None:
+            self.journal.record(name, trial)
+        if trial.artifact is not None and not trial.fault:
+            self.tried[place] = _Tried(trial.artifact, ms)
+            return
+        self.rows[place] = trial.row or self._left_out(place, trial.fault)
+        if trial.artifact is not None:
+            _remove(trial.artifact)
+
+    def _first_look(self, place: int) -> Trial:
+        runtime, precision = self.pairs[place]
+        (found,) = export_from(
+            self.baseline,
+            self.reference,
+            runtime,
+            [precision],
+            self.journal.folder,
+            calibration=self.wish.calibration,
+            device=self.wish.device,
+        )
+        if isinstance(found, Measurement):
+            return Trial(row=found)
+        seen = self.look.at(found)
+        row = seen.row if seen.row.status in ("failed", "unsupported") else None
+        ratio = None if seen.ms is None else seen.ms / self.look.ms
+        return Trial(row, found, ratio, seen.fault)
+
+    def _measure(self, places: Sequence[int]) -> Measurement:
+        """Measure these in full, and return the row of the baseline beside them."""
+        self.finals |= {place: self.tried.pop(place) for place in places}
+        artifacts = [self.baseline, *(self.finals[place].artifact for place in places)]
+        standard, *rows = measure(artifacts, self.wish.images, self.wish.settings, self.progress)
+        self.rows |= zip(places, rows, strict=True)
+        return standard
+
+    def _is_settled(self, standard: Measurement) -> bool:
+        """Whether something that was measured in full will do."""
+        limits = self.wish.limits
+        comparison = compare(
+            [standard, *self.rows.values()],
+            minimum_agreement=limits.minimum_agreement,
+            maximum_drop=limits.maximum_drop,
+            answers_matter=self.wish.answers_matter,
+            budget=limits.budget,
+        )
+        return comparison.best != 0 and not comparison.excess
+
+    def _found(self, standard: Measurement) -> Found:
+        leader = min(self.finals.values(), key=lambda one: one.ms, default=None)
+        beside = "" if leader is None else f"; {leader.name} took {leader.ms:.3g} ms"
+        for place, one in self.tried.items():
+            self.rows[place] = self._left_out(place, f"in a first look it took {one.ms:.3g} ms for an image{beside}")
+            _remove(one.artifact)
+        for place in self._untried():
+            if self._ms_at_best(place) < self._to_beat_ms() and self._is_late():
+                reason = "the time limit came before its turn"
+            else:
+                reason = f"about {self._expected_ms(place):.3g} ms for an image were expected of it{beside}"
+            self.rows[place] = self._left_out(place, reason)
+        rows = [self.rows[place] for place in range(len(self.pairs))]
+        artifacts = [self.finals[place].artifact if place in self.finals else rows[place] for place in range(len(rows))]
+        return Found([self.baseline, *artifacts], [standard, *rows])
+
+    def _untried(self) -> list[int]:
+        return [place for place in range(len(self.pairs)) if place not in self.tried and place not in self.rows]
+
+    def _to_beat_ms(self) -> float:
+        """The first look of the fastest in the race; of the baseline, if it is in the race and none is faster."""
+        return min([one.ms for one in self.tried.values()] + [self.look.ms if self.look.fits else math.inf])
+
+    def _expected_ms(self, place: int) -> float:
+        expected = self.forecast.expected(*self._named(place))
+        return self.look.ms * (1.0 if expected is None else expected)
+
+    def _ms_at_best(self, place: int) -> float:
+        return self.look.ms * self.forecast.at_best(*self._named(place))
+
+    def _named(self, place: int) -> tuple[str, str]:
+        runtime, precision = self.pairs[place]
+        return runtime.name, str(precision)
+
+    def _left_out(self, place: int, reason: str) -> Measurement:
+        return Measurement(*self._named(place), "left out", reason)
+
+    def _is_late(self) -> bool:
+        limit = self.wish.time_limit_s
+        return limit is not None and time.monotonic() - self.began_s > _TRYING * limit
+
+    def _tell(self, what: str) -> None:
+        leader = min(self.tried.values(), key=lambda one: one.ms, default=None)
+        beside = "" if leader is None else f" ({leader.name} leads with {leader.ms:.3g} ms)"
+        self.progress(Progress("search", f"{what}{beside}", len(self.tried) + len(self.rows), len(self.pairs)))
+
+
+def _about(baseline: Artifact, wish: Wish) -> dict[str, Any]:
+    """All that a search depends on: what was found by another one says nothing."""
+    with baseline.path.open("rb") as weights:
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
+    calibration = wish.calibration
+    return {
+        "weights": digest,
+        "variants": [f"{runtime.name} {precision}" for runtime, precision in wish.pairs],
+        "images": None if wish.images is None else [wish.images.digest, *wish.images.labels],
+        "calibration": None if calibration is None else [len(calibration), calibration.names, calibration.seed],
+        "limits": to_json(wish.limits),
+        "settings": to_json(wish.settings),
+        "device": wish.device,
+        "environment": to_json(environment(wish.settings.threads)),
+    }
+
+
+def _remove(artifact: Artifact) -> None:
+    for file in artifact.files:
+        with suppress(OSError):
+            file.unlink()
