@@ -22,9 +22,21 @@ if TYPE_CHECKING:
     from vitlet.errors import VitletError
     from vitlet.measure.run import MeasureSettings
     from vitlet.measure.statistics import latency_summary
-    from vitlet.pipeline import bench, classify, compress, distill, doctor, evaluate, export, inspect, load, verify
+    from vitlet.pipeline import (
+        bench,
+        classify,
+        compare,
+        compress,
+        distill,
+        doctor,
+        evaluate,
+        export,
+        inspect,
+        load,
+        verify,
+    )
     from vitlet.records import Artifact, Classifier, Environment, ImageSpec, Measurement, Parity, Precision, Progress
-    from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Verification
+    from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Regression, Verification
 
 # `vitlet.distill` is a function (the verb) and a room (the package). Importing a package binds it here,
 # once; do that now and drop the binding, so that the name always gives the function.
@@ -37,11 +49,24 @@ _WHERE = {
     "MeasureSettings": "vitlet.measure.run",
     "latency_summary": "vitlet.measure.statistics",
     **dict.fromkeys(
-        ("bench", "classify", "compress", "distill", "doctor", "evaluate", "export", "inspect", "load", "verify"),
+        (
+            "bench",
+            "classify",
+            "compare",
+            "compress",
+            "distill",
+            "doctor",
+            "evaluate",
+            "export",
+            "inspect",
+            "load",
+            "verify",
+        ),
         "vitlet.pipeline",
     ),
     **dict.fromkeys(
-        ("Answer", "Bench", "Compressed", "Evaluation", "Inspected", "Prediction", "Verification"), "vitlet.results"
+        ("Answer", "Bench", "Compressed", "Evaluation", "Inspected", "Prediction", "Regression", "Verification"),
+        "vitlet.results",
     ),
     **dict.fromkeys(
         ("Artifact", "Classifier", "Environment", "ImageSpec", "Measurement", "Parity", "Precision", "Progress"),
@@ -66,10 +91,12 @@ __all__ = [
     "Precision",
     "Prediction",
     "Progress",
+    "Regression",
     "Verification",
     "VitletError",
     "bench",
     "classify",
+    "compare",
     "compress",
     "distill",
     "doctor",

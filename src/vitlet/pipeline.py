@@ -1,8 +1,9 @@
 """The flow, one readable function for each thing a user does. With ``records`` it is the public API.
 
 Every function raises only ``vitlet.errors.VitletError``s, each of one sentence; ``progress`` is a
-callback that is told how far a long job is. Nothing is written outside ``out``, but for a
-temporary folder that is removed at the end.
+callback that is told how far a long job is. Nothing is written outside ``out``, but for what ``compress``
+needs to go on after an interruption (beside ``out``), the folder ``looks`` that a caller names, and a temporary
+folder that is removed at the end.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vitlet.bundle.difference import differences
 from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
 from vitlet.bundle.read import Bundle, read_bundle
 from vitlet.bundle.write import check_writable, write_bundle
-from vitlet.certify.journal import open_journal
+from vitlet.certify.journal import open_journal, state_folder
+from vitlet.certify.verdict import judge_speed
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
 from vitlet.engines.variants import calibrates, export_one, variants
-from vitlet.errors import ImageError, InvalidValue, NoImages, OverBudget, Unsupported
+from vitlet.errors import ImageError, InvalidValue, MeasurementFailed, NoImages, OverBudget, Unsupported
 from vitlet.measure.budget import NO_BUDGET, Budget
 from vitlet.measure.damage import changed_images, class_results
 from vitlet.measure.environment import default_threads, environment
@@ -31,6 +34,7 @@ from vitlet.measure.gates import own_fault
 from vitlet.measure.operation_times import OperationTimes
 from vitlet.measure.run import MeasureSettings, measure
 from vitlet.measure.run import evaluate as measure_accuracy
+from vitlet.measure.statistics import noise_floor, speedup
 from vitlet.measure.verdict import Limits
 from vitlet.records import (
     Artifact,
@@ -42,7 +46,7 @@ from vitlet.records import (
     ProgressCallback,
     no_progress,
 )
-from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Verification
+from vitlet.results import Answer, Bench, Compressed, Evaluation, Inspected, Prediction, Regression, Verification
 from vitlet.stages import (
     Model,
     Promise,
@@ -235,7 +239,7 @@ def compress(
     by which the chosen variant alone is judged: how much accuracy it may have lost, with ``confidence``, and whether
     that is within ``max_drop``, if one is given. Too few images to be parted serve for all but that. In the folder
     ``looks`` it is remembered which images judged what, for whoever tries until one passes; ``None``: nowhere.
-    What the search finds is kept in ``out`` + ".search" until the bundle is written: the same call goes on from there.
+    What the search finds is kept in ``out`` + ".search" until the bundle is written: another call goes on from there.
     The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it.
 
     Raises:
@@ -265,8 +269,7 @@ def compress(
 
         progress(Progress("check", f"against {classifier.library}"))
         parity = require_agreement(classifier, data)
-    state = target.with_name(f"{target.name}.search")
-    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch, open_journal(state) as journal:
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch, open_journal(state_folder(target)) as journal:
         job = searched(
             classifier,
             pairs,
@@ -284,7 +287,8 @@ def compress(
             classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights, parity
         )
         if found.comparison.excess:
-            raise OverBudget(found.comparison.sentences[0].removesuffix("."), found)
+            late = f"; the time limit came before {job.untried} variants were tried" if job.untried else ""
+            raise OverBudget(found.comparison.sentences[0].removesuffix(".") + late, found)
         chosen = job.exported[found.comparison.best]
         if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
@@ -365,6 +369,69 @@ def evaluate(
             fault=own_fault(row) if against is None else "",
             certificate=None if reference is None else promise.judge(found.images, logits, reference),
         )
+
+
+def compare(
+    old: str | Path | Bundle,
+    new: str | Path | Bundle,
+    *,
+    data: Sequence[str | Path] = (),
+    max_drop: float | None = None,
+    max_slower: float | None = None,
+    confidence: float = 0.95,
+    looks: Path | None = None,
+    settings: MeasureSettings | None = None,
+    limit: int | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Regression:
+    """Hold a new bundle against an older one: speed, memory and size of both, measured side by side; with ``data`` the
+    accuracy of the new one, and how much of it may have been lost, as ``evaluate`` says.
+
+    ``max_slower`` (0.1 is 10 % more time for an image) asks for a verdict on speed, ``max_drop`` for one on accuracy.
+
+    Raises:
+        InvalidValue: one of them is no bundle, they have other classes, there are no images for ``max_drop``, or a
+            limit is out of its range.
+        MeasurementFailed: one of the two cannot be run here.
+    """
+    Promise(max_drop, confidence)
+    if max_drop is not None and not data:
+        raise InvalidValue(
+            "without images there is no verdict on accuracy; name some with --data, or leave out --max-drop"
+        )
+    if max_slower is not None and not max_slower >= 0:
+        raise InvalidValue(f"the limit of the slowdown is {max_slower}; it must be 0 or more")
+    bundles = [one if isinstance(one, Bundle) else read_bundle(Path(one)) for one in (old, new)]
+    before, after = (one.manifest for one in bundles)
+    if before.labels != after.labels:
+        raise InvalidValue(f"{bundles[1].path} has other classes than {bundles[0].path}, so they cannot be compared")
+    settings = settings or MeasureSettings(visits=8)
+    first, second = measure([one.artifact for one in bundles], None, settings, progress)
+    for row in (first, second):
+        if row.status != "ok":
+            raise MeasurementFailed(f"{row.engine} {row.precision} cannot be measured here: {row.reason}")
+    speed = speedup(first, second, noise=noise_floor([first, second]))
+    found = None
+    if data:
+        found = evaluate(
+            bundles[1],
+            data=data,
+            against=bundles[0],
+            max_drop=max_drop,
+            confidence=confidence,
+            looks=looks,
+            threads=settings.threads,
+            limit=limit,
+            progress=progress,
+        )
+    return Regression(
+        environment(settings.threads),
+        (first, second),
+        speed,
+        None if max_slower is None else judge_speed(speed, max_slower),
+        found,
+        differences(before, after),
+    )
 
 
 def inspect(

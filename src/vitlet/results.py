@@ -9,10 +9,12 @@ from vitlet.bundle.read import Bundle
 from vitlet.bundle.shipped.selftest_checks import Report
 from vitlet.certify.certificate import Certificate
 from vitlet.certify.inspection import Inspection
+from vitlet.certify.verdict import Outcome
 from vitlet.data.imageset import ImageSet
 from vitlet.measure.comparison import Comparison
 from vitlet.measure.damage import ChangedImage, ClassResult
 from vitlet.measure.operation_times import OperationTimes
+from vitlet.measure.statistics import Speedup
 from vitlet.records import Environment, Measurement, Parity
 
 
@@ -66,6 +68,29 @@ class Evaluation:
     standard: str = ""
     fault: str = ""
     certificate: Certificate | None = None
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Two bundles side by side on this machine. ``measurements`` are the old one's and the new one's speed, memory and
+    size; ``speedup`` is the old one's time over the new one's, and ``speed`` the verdict on it, if there was a limit.
+    ``evaluation`` is the new one's accuracy with its certificate against the old one; ``None`` without images.
+    ``differences`` are sentences about what else is another.
+    """
+
+    environment: Environment
+    measurements: tuple[Measurement, Measurement]
+    speedup: Speedup
+    speed: Outcome | None
+    evaluation: Evaluation | None
+    differences: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The worst of the verdicts; ``None`` if none was asked for."""
+        accuracy = self.evaluation and self.evaluation.certificate and self.evaluation.certificate.outcome
+        order: tuple[Outcome, ...] = ("fail", "inconclusive", "pass")
+        return next((one for one in order if one in (self.speed, accuracy)), None)
 
 
 @dataclass(frozen=True)

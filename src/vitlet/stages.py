@@ -105,7 +105,8 @@ def deployable(model: Model, progress: ProgressCallback = no_progress) -> Iterat
 @dataclass(frozen=True)
 class Measured:
     """Every variant: what was exported of it (or why not) and what was measured, in the same order; the ``images``
-    that were measured, others ``to_certify`` with, and which of these look like one of those.
+    that were measured, others ``to_certify`` with, and which of these look like one of those; how many variants a
+    time limit left ``untried``.
     """
 
     exported: Sequence[Artifact | Measurement]
@@ -113,6 +114,7 @@ class Measured:
     images: ImageSet | None
     to_certify: ImageSet | None = None
     twins: tuple[Twins, ...] = ()
+    untried: int = 0
 
 
 def export_and_measure(
@@ -151,7 +153,7 @@ def searched(
         return _all_measured(classifier, pairs, found, settings, device, scratch, progress)
     wish = Wish(pairs, found.images, found.calibration, limits, settings, device, answers_matter, time_limit_s)
     best = search(classifier, wish, journal, progress)
-    return Measured(best.exported, best.measured, found.images, found.to_certify, found.twins)
+    return Measured(best.exported, best.measured, found.images, found.to_certify, found.twins, best.untried)
 
 
 def _all_measured(

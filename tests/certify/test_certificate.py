@@ -113,8 +113,21 @@ def test_further_looks_are_held_to_more(earlier):
     assert found.changed_at_most == changed_at_most(18, 1000, sure)
     assert certify(logits, [-1] * 1000, original, earlier_looks=earlier).drop_at_most == found.changed_at_most
     assert (found.earlier_looks, found.confidence) == (earlier, 0.95)
-    told = f"as these images judged {earlier} other candidate{'' if earlier == 1 else 's'} before, this one is held to"
+    told = f"as these images had a part in {earlier} other verdict{'' if earlier == 1 else 's'} before"
     assert (told in sentence(found)) == (earlier > 0)
+
+
+@pytest.mark.parametrize(("earlier", "held"), [(1, "99.38"), (3, "99.9"), (99, "99.99987")])
+def test_what_a_further_look_is_held_to_is_never_told_as_certain(earlier, held):
+    told = sentence(certify(*many(100, lost=9), earlier_looks=earlier))
+    assert told.endswith(f"this one is held to {held} %")
+
+
+def test_unknown_looks_are_told_with_a_verdict():
+    told = "whether these images judged before is not known"
+    assert told in sentence(certify(*many(2000), limit=0.005))
+    assert told not in sentence(certify(*many(2000), limit=0.005, earlier_looks=0))
+    assert told not in sentence(certify(*many(2000)))
 
 
 def test_a_drop_that_passes_at_first_may_not_pass_after_others():
@@ -141,10 +154,12 @@ def test_calibration_error_and_classes():
 def test_remarks():
     worse, same = certify(*many(1000, lost=300)), certify(*many(1000, lost=3, won=2))
     (about,) = remarks(worse, ("T-shirt", "b", "c", "d"), ())
-    assert about.startswith("1 class surely became worse: 'T-shirt' by at least 27.")
+    assert about.startswith("1 class became worse, with 95 % confidence in all of it: 'T-shirt' by at least 27.")
     assert remarks(same, ("a", "b", "c", "d"), ()) == ()
     (about,) = remarks(same, ("a", "b", "c", "d"), (Twins("one.jpg", "two.jpg"), Twins("three.jpg", "four.jpg")))
     assert "2 images to certify with look like one that had a part in the choice (one.jpg like two.jpg)" in about
+    (about,) = remarks(certify(*many(50), limit=0.005), ("a", "b", "c", "d"), ())
+    assert about == "Of further images in --data three in five are for the verdict, up to --certify-limit."
 
 
 @pytest.mark.parametrize("change", [{"images": 0}, {"changed": 51}, {"labelled": 51}, {"lost": 51}, {"won": -1}])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vitlet.certify.journal import Journal, Trial, open_journal
+from vitlet.certify.journal import Journal, Trial, open_journal, state_folder
 from vitlet.errors import NotWritable, OutputExists, OverBudget
 from vitlet.records import Artifact, Measurement, Precision
 
@@ -29,13 +29,15 @@ def begun(folder: Path, about: dict[str, object] | None = None) -> Journal:
 
 
 def test_what_was_recorded_is_recalled(tmp_path):
-    failed = Trial(row=Measurement("lite", "int8-dynamic", "failed", "it died"))
+    absent = Trial(row=Measurement("lite", "int8-dynamic", "unsupported", "not here"))
     journal = begun(tmp_path)
     journal.record("lite fp32", trial(tmp_path))
-    journal.record("lite int8-dynamic", failed)
+    journal.record("lite int8-dynamic", absent)
+    journal.record("lite fp16", Trial(row=Measurement("lite", "fp16", "failed", "the disk is full")))
     again = begun(tmp_path)
     assert again.recall("lite fp32") == trial(tmp_path)
-    assert again.recall("lite int8-dynamic") == failed
+    assert again.recall("lite int8-dynamic") == absent
+    assert again.recall("lite fp16") is None  # there may be room now
     assert again.recall("lite bf16") is None
 
 
@@ -69,7 +71,7 @@ def test_a_line_that_was_cut_short_does_not_spoil_those_after_it(tmp_path):
         file.write(b'{"variant": "lite bf1')
     journal = begun(tmp_path)
     assert journal.recall("lite fp32") == trial(tmp_path)
-    journal.record("lite int8-dynamic", Trial(row=Measurement("lite", "int8-dynamic", "failed", "it died")))
+    journal.record("lite int8-dynamic", Trial(row=Measurement("lite", "int8-dynamic", "unsupported", "not here")))
     again = begun(tmp_path)
     assert again.recall("lite fp32") is not None
     assert again.recall("lite int8-dynamic") is not None
@@ -128,7 +130,7 @@ def test_the_folder_stays_only_if_there_is_something_to_go_on_from(tmp_path):
     assert not folder.exists()
     with pytest.raises(OverBudget):
         cut_short(folder, OverBudget("nothing will do", None), tried=True)
-    assert not folder.exists()
+    assert folder.exists()  # for other limits
 
 
 def test_folders_that_cannot_be_used(tmp_path):
@@ -137,8 +139,26 @@ def test_folders_that_cannot_be_used(tmp_path):
     with pytest.raises(OutputExists, match="is not of an earlier search"), open_journal(tmp_path / "mine"):
         pass
     assert (tmp_path / "mine" / "notes.txt").exists()
+    (tmp_path / "mine" / "notes.txt").rename(tmp_path / "mine" / "journal.jsonl")
+    (tmp_path / "mine" / "journal.jsonl").write_text('{"my": "notes"}\n')
+    with pytest.raises(OutputExists, match="is not of an earlier search"), open_journal(tmp_path / "mine"):
+        pass
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with pytest.raises(OutputExists, match="is not of an earlier search"), open_journal(tmp_path / "link"):
+        pass
     with pytest.raises(NotWritable, match="cannot be written"), open_journal(tmp_path / "no" / "folder"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("out", "name"),
+    [("b.vitlet", "b.vitlet.search"), (".", "here.search"), ("x/..", "here.search"), ("x/", "x.search")],
+)
+def test_the_state_lies_beside_the_bundle(tmp_path, monkeypatch, out, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert state_folder(Path(out)).name == name
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")

@@ -73,10 +73,17 @@ def test_another_original_has_looks_of_its_own(tmp_path):
     assert look(tmp_path, 2, original=rounded) == 1
 
 
+def test_one_answer_that_rounding_turned_makes_no_other_original_of_few_images(tmp_path):
+    look(tmp_path, 0, IMAGES[:20])
+    rounded = ORIGINAL.copy()
+    rounded[7] += 1
+    assert look(tmp_path, 1, IMAGES[:20], rounded) == 1
+
+
 def test_what_is_no_look_is_passed_over(tmp_path):
     look(tmp_path, 0)
     (tmp_path / "00000002.npy").write_bytes(b"nothing")
-    (tmp_path / "00000003.npy").write_bytes(b"")
+    (tmp_path / "00000003.npy").write_bytes(b"PK\x03\x04")
     np.save(tmp_path / "00000004.npy", np.zeros(3))
     (tmp_path / "notes.npy").write_text("mine")
     assert look(tmp_path, 1) == 1
@@ -86,6 +93,26 @@ def test_what_is_no_look_is_passed_over(tmp_path):
 def test_nothing_is_known_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     assert look(tmp_path / "file" / "looks", 0) is None
+
+
+def test_what_is_known_counts_where_nothing_more_can_be_written(tmp_path, monkeypatch):
+    look(tmp_path, 0)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("vitlet.certify.looks._store", refuse)
+    assert look(tmp_path, 1) == 1
+    assert look(tmp_path, 2) == 1
+
+
+def test_a_file_system_without_links(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert [look(tmp_path, number) for number in (0, 1, 0)] == [0, 1, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001.npy", "00000002.npy"]
 
 
 def test_looks_at_the_same_time_are_all_counted(tmp_path):
@@ -116,4 +143,11 @@ def test_the_users_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert user_folder() == tmp_path / "vitlet" / "looks"
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert user_folder() == Path.home() / ".local" / "state" / "vitlet" / "looks"
+    monkeypatch.setattr(Path, "home", lambda: Path("/home/me"))
+    assert user_folder() == Path("/home/me/.local/state/vitlet/looks")
+
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    assert user_folder() is None

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from vitlet.certify.paired import Paired
-from vitlet.certify.verdict import images_to_decide, judge
+from vitlet.certify.verdict import images_to_decide, judge, judge_speed
 from vitlet.errors import InvalidValue
+from vitlet.measure.statistics import Speedup
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,25 @@ def test_a_number_that_nobody_could_mean_is_not_told():
 def test_limit_out_of_range(limit):
     with pytest.raises(InvalidValue, match="it must be at least 0 and below 1"):
         judge(Paired(10, 0, 0), limit)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "limit", "outcome"),
+    [
+        (0.95, 1.05, 0.1, "pass"),
+        (0.95, 1.05, 0.01, "inconclusive"),
+        (0.80, 0.85, 0.1, "fail"),
+        (0.80, 1.00, 0.1, "inconclusive"),
+        (1.0, 1.2, 0.0, "pass"),
+        (0.5, 0.6, 1.0, "pass"),
+    ],
+)
+def test_speed(low, high, limit, outcome):
+    """The ratio is the old time over the new one: 0.8 is 25 % longer."""
+    assert judge_speed(Speedup((low * high) ** 0.5, low, high), limit) == outcome
+
+
+@pytest.mark.parametrize("limit", [-0.1, float("nan")])
+def test_limits_of_a_slowdown_out_of_range(limit):
+    with pytest.raises(InvalidValue, match="the limit of the slowdown is"):
+        judge_speed(Speedup(1, 1, 1), limit)

@@ -88,7 +88,7 @@ def test_few_images_decide_nothing(vitlet, few_images):
 
 def test_a_generous_limit_is_kept(vitlet, few_images):
     finished = vitlet(
-        "eval", "bundled", "--data", few_images, *INT8, "--max-drop", "50", "--confidence", "99", "--json", "-"
+        "eval", "bundled", "--data", few_images, *INT8, "--max-drop", "50", "--confidence", "0.99", "--json", "-"
     )
     assert finished.returncode == 0, finished.stderr
     assert "PASS: with 99 % confidence top-1 drops by at most" in " ".join(finished.stderr.split())
@@ -124,7 +124,7 @@ def test_another_candidate_on_the_same_images_is_held_to_more(vitlet, few_images
             env={"XDG_STATE_HOME": str(tmp_path)},
         )  # fmt: skip
         certificate = json.loads(finished.stdout)["certificate"]
-        told.append(("judged 1 other candidate before" in " ".join(finished.stderr.split()), certificate))
+        told.append(("had a part in 1 other verdict before" in " ".join(finished.stderr.split()), certificate))
     assert [(is_told, found["earlier_looks"]) for is_told, found in told] == [(False, 0), (True, 1), (False, 0)]
     assert told[0] == told[2]
     assert sorted(path.name for path in looks.iterdir()) == ["00000001.npy", "00000002.npy"]

@@ -9,7 +9,7 @@ import time
 import pytest
 
 HEAVY = ("torch", "timm", "transformers", "torchvision", "numpy", "PIL")
-COMMANDS = ("compress", "classify", "bench", "eval", "verify", "inspect", "distill", "demo", "doctor")
+COMMANDS = ("compress", "classify", "bench", "eval", "compare", "verify", "inspect", "distill", "demo", "doctor")
 
 
 def _modules_after(statement: str) -> set[str]:

@@ -114,6 +114,15 @@ def test_copies_are_left_out(originals, tmp_path):
         without_copies(originals, [Pictures.of(originals)])
 
 
+def test_of_copies_within_a_set_one_is_left(tmp_path):
+    """Else twenty copies of each image would prove as much as twenty times as many images."""
+    images = {f"{name} {again}": photo(name) for again in range(3) for name in NAMES[:4]}
+    found = without_copies(image_set(tmp_path, images), [])
+    assert found.names == tuple(f"{name} 0" for name in NAMES[:4])
+    assert len(found.skipped) == 8
+    assert {one.reason for one in found.skipped} == {"the same picture is among those to certify with already"}
+
+
 def test_images_named_to_certify_with(tmp_path):
     """Three folders: what is in two of them does not certify, and what looks like it is told."""
     folders = {name: tmp_path / name for name in ("calibrate", "search", "certify")}

@@ -217,6 +217,13 @@ def test_what_a_search_left_out_is_counted():
     )
 
 
+def test_where_all_else_was_left_out():
+    found = compare([BASE, Measurement("lite", "fp32", "left out", "slow in a first look")])
+    assert found.sentences[0] == (
+        "torch fp32 is the best choice here (79.0 ms for an image): nothing that was tried promised more."
+    )
+
+
 SMALL = variant("native", "int8-dynamic", 60, size_bytes=6_000_000, peak_memory_bytes=9_000_000)
 SLOW_SMALL = variant("torchao", "int8-weights", 90, size_bytes=5_000_000, peak_memory_bytes=None)
 LARGE_BASE = variant("torch", "fp32", 79, size_bytes=22_000_000, peak_memory_bytes=40_000_000)
@@ -233,7 +240,12 @@ def test_what_is_over_budget_is_not_chosen():
 
 
 def test_a_slower_one_is_chosen_if_the_baseline_is_over_budget():
-    assert compare([LARGE_BASE, SLOW_SMALL], budget=Budget(size_bytes=10_000_000)).best == 1
+    found = compare([LARGE_BASE, SLOW_SMALL], budget=Budget(size_bytes=10_000_000))
+    assert found.best == 1
+    assert found.sentences[0].startswith(
+        "torchao int8-weights is best here: the fastest within the limits, though 14 % slower than torch fp32 (95 % "
+    )
+    assert not any("slower than doing nothing" in told for told in found.sentences)
     assert compare([LARGE_BASE, SLOW_SMALL], budget=Budget(size_bytes=30_000_000)).best == 0
 
 

@@ -5,8 +5,9 @@ Cheap and therefore rough: it decides what is measured in full, and nothing that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +16,7 @@ import numpy as np
 from vitlet.certify import disagreement
 from vitlet.certify.certificate import certify
 from vitlet.data.imageset import ImageSet
-from vitlet.errors import MeasurementFailed, Unsupported
-from vitlet.measure.budget import Budget, excess
+from vitlet.errors import MeasurementFailed
 from vitlet.measure.gates import own_fault
 from vitlet.measure.run import evaluate, measure
 from vitlet.measure.settings import MeasureSettings
@@ -35,11 +35,11 @@ _SURE = 0.99
 
 @dataclass(frozen=True)
 class Look:
-    """``ms`` for an image (median), ``None`` if it could not be timed; ``fault`` is why it cannot be chosen."""
+    """What was seen of a variant: ``ms`` for an image (median), ``memory_bytes``; or the ``row`` that says why not."""
 
-    row: Measurement
-    ms: float | None = None
-    fault: str = ""
+    ms: float = math.inf
+    memory_bytes: int | None = None
+    row: Measurement | None = None
 
 
 class FirstLook:
@@ -62,56 +62,60 @@ class FirstLook:
             random_inputs=_INPUTS,
             silence_limit_s=settings.silence_limit_s,
         )
-        self.ms = 1.0
         seen = self.at(baseline)
-        if seen.ms is None:
+        if seen.row is not None:
             raise MeasurementFailed(f"{baseline.engine} {baseline.precision} could not be measured: {seen.row.reason}")
-        self.ms, self.fits = seen.ms, not seen.fault
+        self.ms = seen.ms
+        self.fits = not self.excess(baseline, 1.0, seen.memory_bytes)
 
     def at(self, artifact: Artifact) -> Look:
-        """Time it, unless its file is too large already."""
-        budget, row = self._limits.budget, Measurement(artifact.engine, str(artifact.precision), "left out", "-")
-        over = excess(replace(row, size_bytes=artifact.size_bytes), None, 0.0, Budget(size_bytes=budget.size_bytes))
-        if over:
-            return Look(row, None, over.told)
+        """Time it."""
         (row,) = measure([artifact], None, self._settings)
         latency = latency_summary(row)
         if row.status != "ok" or latency is None:
-            return Look(row, None, row.reason)
-        return Look(row, latency.p50, self._too_much(row, latency.p50))
+            return Look(row=row)
+        return Look(latency.p50, row.peak_memory_bytes)
+
+    def too_large(self, artifact: Artifact) -> str:
+        """Why its file alone rules it out; empty if it does not."""
+        limit = self._limits.budget.size_bytes
+        if limit is None or artifact.size_bytes <= limit:
+            return ""
+        return f"its file has {artifact.size_bytes / 1e6:.3g} MB where {limit / 1e6:g} are allowed"
+
+    def excess(self, artifact: Artifact, ratio: float, memory_bytes: int | None) -> str:
+        """What it takes far too much of; empty if that cannot be said yet. ``ratio``: its time over the baseline's."""
+        budget, ms = self._limits.budget, ratio * self.ms
+        if budget.latency_ms is not None and ms > _SLACK * budget.latency_ms:
+            return f"in a first look it took {ms:.3g} ms for an image where {budget.latency_ms:g} are allowed"
+        if budget.speedup is not None and _SLACK / ratio < budget.speedup:
+            return f"in a first look it was {1 / ratio:.3g} times as fast where {budget.speedup:g} times is asked for"
+        limit = budget.memory_bytes
+        if limit is not None and memory_bytes is not None and memory_bytes > _SLACK * limit:
+            return f"in a first look it took {memory_bytes / 1e6:.3g} MB of memory where {limit / 1e6:g} are allowed"
+        return self.too_large(artifact)
 
     def answers(self, artifact: Artifact) -> str:
-        """Why its answers to a few images rule it out; empty if they do not, or there are none to ask."""
+        """Why its answers to a few images rule it out; empty if they do not, or there are none to ask.
+
+        Raises:
+            MeasurementFailed, Unsupported: it cannot be run any more.
+        """
         if self._few is None:
             return ""
         path = self._directory / "first-look.npy"
-        try:
-            row = evaluate(
-                artifact, self._few, self._settings.threads, reference_logits=self._original, logits_path=path
-            )
-        except (MeasurementFailed, Unsupported) as error:
-            return str(error)
+        row = evaluate(artifact, self._few, self._settings.threads, reference_logits=self._original, logits_path=path)
         fault = own_fault(row)
         if fault:
             return f"it is not the same model any more: {fault}"
-        found = certify(
-            np.load(path), self._few.labels, self._original, limit=self._limits.maximum_drop, confidence=_SURE
-        )
+        limit, logits = self._limits.maximum_drop, np.load(path, allow_pickle=False)
+        found = certify(logits, self._few.labels, self._original, limit=limit, confidence=_SURE)
         if found.labelled:
-            return f"it lost {found.lost} of {found.labelled} images" if found.outcome == "fail" else ""
+            told = f"it lost {found.lost} and won {found.won} of {found.labelled} images"
+            return told if found.outcome == "fail" else ""
         changed_at_least = 1 - disagreement.upper_bound(found.images - found.changed, found.images, _SURE)
         is_hopeless = changed_at_least > 1 - self._limits.minimum_agreement
         return f"it changed {found.changed} of {found.images} answers" if is_hopeless else ""
-
-    def _too_much(self, row: Measurement, ms: float) -> str:
-        budget = self._limits.budget
-        if budget.latency_ms is not None and ms > _SLACK * budget.latency_ms:
-            return f"in a first look it took {ms:.3g} ms for an image where {budget.latency_ms:g} are allowed"
-        if budget.speedup is not None and self.ms / ms < budget.speedup / _SLACK:
-            return f"in a first look it was {self.ms / ms:.3g} times as fast where {budget.speedup:g} is asked for"
-        memory = budget.memory_bytes and round(_SLACK * budget.memory_bytes)
-        over = excess(row, None, 0.0, Budget(memory_bytes=memory or None))
-        return over.told if over else ""
 
     @cached_property
     def _few(self) -> ImageSet | None:

@@ -12,7 +12,7 @@ look is charged for if it shares images with an earlier one, the original is the
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -32,10 +32,13 @@ _RECORD = np.dtype([("image", "<u8"), ("original", "<i4"), ("answer", "<i4")])
 _SUFFIX = ".npy"
 
 
-def user_folder() -> Path:
-    """Where the looks of this user are remembered."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "vitlet" / "looks"
+def user_folder() -> Path | None:
+    """Where the looks of this user are remembered; ``None`` for a user without a home."""
+    state = os.environ.get("XDG_STATE_HOME")
+    try:
+        return (Path(state) if state else Path.home() / ".local" / "state") / "vitlet" / "looks"
+    except RuntimeError:
+        return None
 
 
 def confidence_of_look(confidence: float, earlier: int) -> float:
@@ -56,26 +59,31 @@ def count_look(folder: Path, images: np.ndarray, original: np.ndarray, answers: 
     """How many other candidates these images judged before; remembers this look, unless it was made before.
 
     ``images``: uint64 [images], a fingerprint of each; ``original`` and ``answers``: int [images], the class that each
-    model gives. A candidate is the same if it gives the same answers to the same images. ``None`` if the folder cannot
-    be written, so that nothing is known.
+    model gives. A candidate is the same if it gives the same answers to the same images. ``None`` if nothing is known:
+    there is no such folder, and none can be made. A look that cannot be stored is told as the others and forgotten.
     """
     look = np.zeros(len(images), _RECORD)
     look["image"], look["original"], look["answer"] = images, original, answers
     look = np.unique(look)
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        earlier, last = 0, 0
-        while True:
-            for number, other in _looks(folder, after=last):
-                last = number
-                if np.array_equal(other, look):
-                    return earlier
-                earlier += _is_related(look, other)
-            # Another process may take the number first; then its look is an earlier one.
-            if _store(folder / f"{last + 1:08d}{_SUFFIX}", look):
-                return earlier
-    except OSError:
+    if not folder.is_dir():
         return None
+    earlier, last = 0, 0
+    while True:
+        for number, other in _looks(folder, after=last):
+            last = number
+            if np.array_equal(other, look):
+                return earlier
+            earlier += _is_related(look, other)
+        # Another process may take the number first; then its look is an earlier one.
+        try:
+            _store(folder / f"{last + 1:08d}{_SUFFIX}", look)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass
+        return earlier
 
 
 def _looks(folder: Path, *, after: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -87,8 +95,8 @@ def _looks(folder: Path, *, after: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _read(path: Path) -> np.ndarray:
-    with suppress(ValueError, EOFError, OSError):
-        look: np.ndarray = np.load(path, allow_pickle=False)
+    with suppress(ValueError, EOFError, OSError), path.open("rb") as file:
+        look: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         if look.dtype == _RECORD and look.ndim == 1:
             return look
     return np.zeros(0, _RECORD)
@@ -99,22 +107,29 @@ def _is_related(look: np.ndarray, other: np.ndarray) -> bool:
     _, mine, theirs = np.intersect1d(look["image"], other["image"], return_indices=True)
     if not len(mine) or len(mine) < _SHARED * min(len(look), len(other)):
         return False
-    return float(np.mean(look["original"][mine] == other["original"][theirs])) >= _SAME_ORIGINAL
+    others = int(np.count_nonzero(look["original"][mine] != other["original"][theirs]))
+    return others <= max(1, int((1 - _SAME_ORIGINAL) * len(mine)))
 
 
-def _store(path: Path, look: np.ndarray) -> bool:
-    """Write a new file, whole or not at all; False if there is one of that name.
+def _store(path: Path, look: np.ndarray) -> None:
+    """Write a new file, whole or not at all.
 
     Raises:
+        FileExistsError: there is one of that name.
         OSError: it cannot be written.
     """
     content = BytesIO()
-    np.save(content, look, allow_pickle=False)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".look-") as partial:
-        partial.write(content.getvalue())
-        partial.flush()
+    np.lib.format.write_array(content, look, allow_pickle=False)
+    partial = path.with_name(f".look-{secrets.token_hex(8)}")
+    try:
+        partial.write_bytes(content.getvalue())
         try:
-            path.hardlink_to(partial.name)
+            path.hardlink_to(partial)  # a name that is taken is refused, where renaming would replace it
         except FileExistsError:
-            return False
-    return True
+            raise
+        except OSError:  # this file system has no such links
+            with path.open("xb") as file:
+                file.write(content.getvalue())
+    finally:
+        with suppress(OSError):
+            partial.unlink()

@@ -54,7 +54,7 @@ MEASURED: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 
 #: How far off a forecast is taken to be at most where the engine was tried in that kind of arithmetic, and where not.
-KNOWN, UNKNOWN = 1.3, 2.0
+KNOWN, UNKNOWN = 1.5, 2.5
 
 
 def kind_of(precision: str) -> Kind:

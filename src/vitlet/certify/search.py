@@ -24,8 +24,10 @@ from vitlet.certify.journal import Journal, Trial
 from vitlet.certify.promise import Forecast
 from vitlet.data.calibration import Calibration
 from vitlet.data.imageset import ImageSet
+from vitlet.data.twins import Pictures, fingerprints
 from vitlet.engines.variants import BASELINE, Variant, export_baseline, export_from
-from vitlet.measure.comparison import compare
+from vitlet.errors import MeasurementFailed, NotWritable, Unsupported
+from vitlet.measure.comparison import Comparison, compare
 from vitlet.measure.environment import environment
 from vitlet.measure.run import measure
 from vitlet.measure.settings import MeasureSettings
@@ -67,10 +69,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Found:
-    """Every variant, the baseline first: its artifact if it was measured in full, else its row; and the rows of all."""
+    """Every variant, the baseline first: its artifact if it was measured in full, else its row; and the rows of all.
+    ``untried`` counts those that the time limit came before."""
 
     exported: Sequence[Artifact | Measurement]
     measured: Sequence[Measurement]
+    untried: int = 0
 
 
 def search(classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback = no_progress) -> Found:
@@ -97,7 +101,8 @@ class _Tried:
 
 class _Search:
     """What is known so far, by the place of each variant in ``pairs``, of which the baseline is none: what was
-    ``tried`` and is in the race, the ``rows`` of what is not any more, and the ``finals`` that were measured in full.
+    ``tried`` and is in the race, the ``rows`` of what is not any more, and the ``finals`` that were measured in full,
+    all in one round.
     """
 
     def __init__(self, classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback) -> None:
@@ -106,52 +111,59 @@ class _Search:
         self.tried: dict[int, _Tried] = {}
         self.rows: dict[int, Measurement] = {}
         self.finals: dict[int, _Tried] = {}
+        self.too_late: set[int] = set()
         self.forecast = Forecast()
         self.began_s = time.monotonic()
         self._tell(" ".join(map(str, BASELINE)))
         with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:  # before the journal's folder may be cleared
             first = export_baseline(classifier, Path(scratch), wish.device)
             journal.begin(_about(first, wish))
-            self.baseline = replace(first, path=Path(shutil.copy(first.path, journal.folder)))
+            self.baseline = _moved(first, journal.folder)
         images = wish.images if wish.answers_matter else None
         self.look = FirstLook(self.baseline, images, wish.limits, wish.settings, journal.folder)
 
     def run(self) -> Found:
-        standard: Measurement | None = None
+        most = _FINALISTS
         while True:
             while (place := self._next()) is not None:
                 self._try(place)
             places = sorted(self.tried, key=lambda place: self.tried[place].ms)
-            near = [place for place in places if self.tried[place].ms <= _NEAR * self._to_beat_ms()][:_FINALISTS]
-            if near or standard is None:
-                standard = self._measure(near)
-            if not near or self._is_settled(standard):
+            near = [place for place in places if self.tried[place].ms <= _NEAR * self._to_beat_ms()][:most]
+            standard, comparison = self._measure(near)
+            is_settled = comparison.best != 0 and not comparison.excess
+            if is_settled or not self._can_go_on(near):
                 return self._found(standard)
+            self._give_up(near, comparison)
+            most *= 2  # so that there are few rounds, however many lose their answers
 
     def _next(self) -> int | None:
         """The most promising of what was not tried and may be faster than what is to be beaten."""
-        if self._is_late():
-            return None
         hopeful = [place for place in self._untried() if self._ms_at_best(place) < self._to_beat_ms()]
+        if self._is_late(_TRYING):
+            self.too_late |= set(hopeful)
+            return None
         return min(hopeful, key=self._expected_ms, default=None)
 
     def _try(self, place: int) -> None:
         name = " ".join(self._named(place))
         self._tell(name)
-        trial = known = self.journal.recall(name) or self._first_look(place)
+        known = self.journal.recall(name)
+        trial = known or self._first_look(place)
         if trial.ratio is not None:
             self.forecast.tell(*self._named(place), trial.ratio)
+        fault = trial.fault or self._excess(trial)
         ms = self.look.ms * (trial.ratio or math.inf)
-        if trial.artifact is not None and not trial.fault and not trial.asked and ms < self._to_beat_ms():
+        if trial.artifact is not None and not fault and not trial.asked and ms < self._to_beat_ms():
             self._tell(f"{name}: its answers")
-            trial = replace(trial, fault=self.look.answers(trial.artifact), asked=True)
-        if trial is not known or self.journal.recall(name) is None:
+            trial = self._asked(trial, trial.artifact)
+            fault = trial.fault
+        if trial is not known:
             self.journal.record(name, trial)
-        if trial.artifact is not None and not trial.fault:
+        if trial.row is None and trial.artifact is not None and not fault:
             self.tried[place] = _Tried(trial.artifact, ms)
             return
-        self.rows[place] = trial.row or self._left_out(place, trial.fault)
-        if trial.artifact is not None:
+        self.rows[place] = trial.row or self._left_out(place, fault)
+        if trial.artifact is not None and (trial.fault or trial.row):
             _remove(trial.artifact)
 
     def _first_look(self, place: int) -> Trial:
@@ -167,46 +179,67 @@ class _Search:
         )
         if isinstance(found, Measurement):
             return Trial(row=found)
+        if self.look.too_large(found):
+            return Trial(artifact=found)
         seen = self.look.at(found)
-        row = seen.row if seen.row.status in ("failed", "unsupported") else None
-        ratio = None if seen.ms is None else seen.ms / self.look.ms
-        return Trial(row, found, ratio, seen.fault)
+        if seen.row is not None:
+            return Trial(row=seen.row, artifact=found)
+        return Trial(artifact=found, ratio=seen.ms / self.look.ms, memory_bytes=seen.memory_bytes)
 
-    def _measure(self, places: Sequence[int]) -> Measurement:
-        """Measure these in full, and return the row of the baseline beside them."""
-        self.finals |= {place: self.tried.pop(place) for place in places}
-        artifacts = [self.baseline, *(self.finals[place].artifact for place in places)]
+    def _excess(self, trial: Trial) -> str:
+        """What it takes far too much of."""
+        if trial.artifact is None:
+            return ""
+        if trial.ratio is None:
+            return self.look.too_large(trial.artifact)
+        return self.look.excess(trial.artifact, trial.ratio, trial.memory_bytes)
+
+    def _asked(self, trial: Trial, artifact: Artifact) -> Trial:
+        try:
+            return replace(trial, asked=True, fault=self.look.answers(artifact))
+        except (MeasurementFailed, Unsupported) as error:
+            return replace(trial, row=Measurement(artifact.engine, str(artifact.precision), "failed", str(error)))
+
+    def _measure(self, places: Sequence[int]) -> tuple[Measurement, Comparison]:
+        """Measure these in full beside the baseline, and return its row and what the comparison makes of them."""
+        self.finals = {place: self.tried.pop(place) for place in places}
+        artifacts = [self.baseline, *(one.artifact for one in self.finals.values())]
         standard, *rows = measure(artifacts, self.wish.images, self.wish.settings, self.progress)
         self.rows |= zip(places, rows, strict=True)
-        return standard
-
-    def _is_settled(self, standard: Measurement) -> bool:
-        """Whether something that was measured in full will do."""
         limits = self.wish.limits
-        comparison = compare(
-            [standard, *self.rows.values()],
+        return standard, compare(
+            [standard, *rows],
             minimum_agreement=limits.minimum_agreement,
             maximum_drop=limits.maximum_drop,
             answers_matter=self.wish.answers_matter,
             budget=limits.budget,
         )
-        return comparison.best != 0 and not comparison.excess
+
+    def _can_go_on(self, places: Sequence[int]) -> bool:
+        """Whether there is anything left to measure, and time for it."""
+        return bool(places) and not self._is_late(1.0) and (bool(self.tried) or self._next() is not None)
+
+    def _give_up(self, places: Sequence[int], comparison: Comparison) -> None:
+        """Only what was measured in one round can be compared: of the others it is told why they will not do."""
+        for place, fault in zip(places, comparison.faults[1:], strict=True):
+            if self.rows[place].status == "ok":
+                told = fault or f"no faster than {BASELINE[0]} {BASELINE[1]}"
+                self.rows[place] = self._left_out(place, f"measured in full: {told}")
 
     def _found(self, standard: Measurement) -> Found:
         leader = min(self.finals.values(), key=lambda one: one.ms, default=None)
         beside = "" if leader is None else f"; {leader.name} took {leader.ms:.3g} ms"
         for place, one in self.tried.items():
             self.rows[place] = self._left_out(place, f"in a first look it took {one.ms:.3g} ms for an image{beside}")
-            _remove(one.artifact)
-        for place in self._untried():
-            if self._ms_at_best(place) < self._to_beat_ms() and self._is_late():
+        untried = [place for place in range(len(self.pairs)) if place not in self.rows]
+        for place in untried:
+            reason = f"about {self._expected_ms(place):.3g} ms for an image were expected of it{beside}"
+            if place in self.too_late:
                 reason = "the time limit came before its turn"
-            else:
-                reason = f"about {self._expected_ms(place):.3g} ms for an image were expected of it{beside}"
             self.rows[place] = self._left_out(place, reason)
         rows = [self.rows[place] for place in range(len(self.pairs))]
         artifacts = [self.finals[place].artifact if place in self.finals else rows[place] for place in range(len(rows))]
-        return Found([self.baseline, *artifacts], [standard, *rows])
+        return Found([self.baseline, *artifacts], [standard, *rows], len(self.too_late & set(untried)))
 
     def _untried(self) -> list[int]:
         return [place for place in range(len(self.pairs)) if place not in self.tried and place not in self.rows]
@@ -216,8 +249,8 @@ class _Search:
         return min([one.ms for one in self.tried.values()] + [self.look.ms if self.look.fits else math.inf])
 
     def _expected_ms(self, place: int) -> float:
-        expected = self.forecast.expected(*self._named(place))
-        return self.look.ms * (1.0 if expected is None else expected)
+        """What nothing is known of comes first: it is tried in any case."""
+        return self.look.ms * (self.forecast.expected(*self._named(place)) or 0.0)
 
     def _ms_at_best(self, place: int) -> float:
         return self.look.ms * self.forecast.at_best(*self._named(place))
@@ -229,9 +262,9 @@ class _Search:
     def _left_out(self, place: int, reason: str) -> Measurement:
         return Measurement(*self._named(place), "left out", reason)
 
-    def _is_late(self) -> bool:
+    def _is_late(self, share: float) -> bool:
         limit = self.wish.time_limit_s
-        return limit is not None and time.monotonic() - self.began_s > _TRYING * limit
+        return limit is not None and time.monotonic() - self.began_s > share * limit
 
     def _tell(self, what: str) -> None:
         leader = min(self.tried.values(), key=lambda one: one.ms, default=None)
@@ -240,20 +273,27 @@ class _Search:
 
 
 def _about(baseline: Artifact, wish: Wish) -> dict[str, Any]:
-    """All that a search depends on: what was found by another one says nothing."""
+    """All that first looks depend on: what another search found says nothing. (What a variant may take is not among
+    it: that is judged anew.)"""
     with baseline.path.open("rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
-    calibration = wish.calibration
+    learned = None if wish.calibration is None else fingerprints(Pictures.of(wish.calibration).pixels).tobytes()
     return {
         "weights": digest,
-        "variants": [f"{runtime.name} {precision}" for runtime, precision in wish.pairs],
         "images": None if wish.images is None else [wish.images.digest, *wish.images.labels],
-        "calibration": None if calibration is None else [len(calibration), calibration.names, calibration.seed],
-        "limits": to_json(wish.limits),
+        "calibration": None if learned is None else [hashlib.sha256(learned).hexdigest(), len(wish.calibration or ())],
+        "answers": [wish.limits.minimum_agreement, wish.limits.maximum_drop, wish.answers_matter],
         "settings": to_json(wish.settings),
         "device": wish.device,
         "environment": to_json(environment(wish.settings.threads)),
     }
+
+
+def _moved(artifact: Artifact, folder: Path) -> Artifact:
+    try:
+        return replace(artifact, path=Path(shutil.copy(artifact.path, folder)))
+    except OSError as error:
+        raise NotWritable(f"{folder} cannot be written: {error.strerror or error}; free some space there") from error
 
 
 def _remove(artifact: Artifact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 
 from vitlet.certify.certificate import Certificate
 from vitlet.certify.looks import confidence_of_look
@@ -45,20 +46,27 @@ def remarks(found: Certificate, labels: Sequence[str], twins: Sequence[Twins]) -
     if surely:
         named = ", ".join(f"{labels[one.index]!r} by at least {_points(one.drop_at_least)}" for one in surely[:_TOLD])
         more = f", and {len(surely) - _TOLD} more" if len(surely) > _TOLD else ""
-        told.append(f"{_count(len(surely), 'class', 'classes')} surely became worse: {named}{more}.")
+        sure = f"with {_short(100 * found.confidence)} % confidence in all of it"
+        told.append(f"{_count(len(surely), 'class', 'classes')} became worse, {sure}: {named}{more}.")
     if twins:
         count = f"{_count(len(twins), 'image')} to certify with {'looks' if len(twins) == 1 else 'look'} like one"
         first = f"{twins[0].name} like {twins[0].other}"
-        told.append(f"{count} that had a part in the choice ({first}), which makes the verdict too good.")
+        told.append(f"{count} that had a part in the choice ({first}), so the verdict may be too good.")
+    if found.outcome == "inconclusive" and found.more_images is not None:
+        told.append("Of further images in --data three in five are for the verdict, up to --certify-limit.")
     return tuple(told)
 
 
 def _looks(found: Certificate) -> str:
+    if found.earlier_looks is None:
+        return "; whether these images judged before is not known" if found.outcome else ""
     if not found.earlier_looks:
         return ""
-    share = 100 * confidence_of_look(found.confidence, found.earlier_looks)
-    others = _count(found.earlier_looks, "other candidate")
-    return f"; as these images judged {others} before, this one is held to {share:.5g} %"
+    error = 1 - confidence_of_look(found.confidence, found.earlier_looks)
+    digits = max(0, 1 - floor(log10(100 * error)))
+    held = f"{100 * (1 - error):.{digits}f}".rstrip("0").rstrip(".")
+    before = _count(found.earlier_looks, "other verdict")
+    return f"; as these images had a part in {before} before, this one is held to {held} %"
 
 
 def _limit(found: Certificate) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from vitlet.certify.paired import Paired, check_confidence, p_value
 from vitlet.errors import InvalidValue
+from vitlet.measure.statistics import Speedup
 
 Outcome: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
@@ -31,6 +32,19 @@ def judge(seen: Paired, limit: float, confidence: float = 0.95) -> Outcome:
     if p_value(seen, limit) <= 1 - confidence:
         return "pass"
     return "fail" if p_value(seen.swapped, -limit) <= 1 - confidence else "inconclusive"
+
+
+def judge_speed(found: Speedup, max_slower: float) -> Outcome:
+    """Whether something takes at most 1 + ``max_slower`` times as long as before: by the interval of ``found``, which
+    is no narrower than two measurements of one file differ.
+
+    Raises:
+        InvalidValue: ``max_slower`` is negative.
+    """
+    if not max_slower >= 0:
+        raise InvalidValue(f"the limit of the slowdown is {max_slower}; it must be 0 or more")
+    least = 1 / (1 + max_slower)
+    return "pass" if found.low >= least else "fail" if found.high < least else "inconclusive"
 
 
 def check_limit(limit: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -55,6 +54,7 @@ def compress(
     model file, manifest.json, report.html.
     """
     from vitlet import pipeline
+    from vitlet.certify.journal import state_folder
     from vitlet.certify.looks import user_folder
     from vitlet.cli.document import check_json_path
     from vitlet.cli.live import live_progress
@@ -78,7 +78,7 @@ def compress(
                 certify_data=certify_data or [],
                 certify_limit=certify_limit,
                 max_drop=None if max_drop is None else max_drop / 100,
-                confidence=confidence / 100,
+                confidence=confidence,
                 looks=user_folder(),
                 min_agreement=min_agreement / 100,
                 budget=options.budget(max_latency_ms, min_speedup, max_size_mb, max_memory_mb),
@@ -91,8 +91,8 @@ def compress(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        kept = f"{out}.search"
-        if not Path(kept).is_dir():
+        kept = state_folder(out)
+        if not kept.is_dir():
             raise
         raise KeyboardInterrupt(
             f"interrupted; what the search found is in {kept}: run the same again to go on"
@@ -100,6 +100,8 @@ def compress(
     except OverBudget as error:
         show_bench(error.bench, json, "compress", bundle=None)
         typer.echo(f"FAIL: {error}.", err=True)
+        if state_folder(out).is_dir():
+            typer.echo(f"Another run with other limits goes on from {state_folder(out)}.", err=True)
         raise typer.Exit(FAILED) from None
     show(done, json, "compress")
     comparison = done.bench.comparison
@@ -115,6 +117,7 @@ def typed() -> str:
 
 def show(done: Compressed, json: str | None, command: str) -> None:
     """Print what was measured and written, and write the JSON document; ``demo`` ends so too."""
+    from vitlet.bundle.golden import CARD, TURNED_CARD
     from vitlet.cli.outcome import print_certificate
     from vitlet.cli.table import print_skipped
 
@@ -129,6 +132,11 @@ def show(done: Compressed, json: str | None, command: str) -> None:
     console.print(
         f"Wrote {out}: {', '.join(sorted(path.name for path in out.iterdir()))}", markup=False, highlight=False
     )
+    golden = () if manifest.golden is None else manifest.golden.images
+    own = sum(one.file not in (CARD, TURNED_CARD) for one in golden)
+    if own:
+        told = f"{own} of the measured images went into it, to test it with (--golden-images 0 keeps them out)."
+        console.print(told, highlight=False)
     console.print(f"Look at {out / 'report.html'}, or try: vitlet classify {shlex.quote(str(out))} IMAGE", markup=False)
 
 

@@ -58,7 +58,7 @@ def evaluate(
             precision_name=precision,
             against=against,
             max_drop=None if max_drop is None else max_drop / 100,
-            confidence=confidence / 100,
+            confidence=confidence,
             looks=user_folder(),
             threads=threads,
             limit=limit,

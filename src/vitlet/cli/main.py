@@ -16,7 +16,7 @@ from typing import ParamSpec
 import typer
 
 from vitlet import __version__
-from vitlet.cli import bench, classify, compress, demo, distill, doctor, evaluate, inspect, verify
+from vitlet.cli import bench, classify, compare, compress, demo, distill, doctor, evaluate, inspect, verify
 from vitlet.errors import VitletError
 
 INTERRUPTED = 130  # what a shell gives for SIGINT: 128 + 2
@@ -66,6 +66,7 @@ app.command("bench")(_guarded(bench.bench))
 app.command("eval")(_guarded(evaluate.evaluate))
 app.command("verify")(_guarded(verify.verify))
 app.command("inspect")(_guarded(inspect.inspect))
+app.command("compare")(_guarded(compare.compare))
 app.command("distill")(_guarded(distill.distill))
 app.command("demo")(_guarded(demo.demo))
 app.command("doctor")(_guarded(doctor.doctor))

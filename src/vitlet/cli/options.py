@@ -76,7 +76,12 @@ Promise = Annotated[
 ]
 Confidence = Annotated[
     float,
-    typer.Option("--confidence", min=50, max=99.9999, metavar="PERCENT", help="How sure bounds and verdict are to be."),
+    typer.Option(
+        "--confidence",
+        callback=lambda value: _share(value),
+        metavar="PERCENT",
+        help="How sure bounds and verdict are to be: 50 to 99.9999, or as a share, 0.5 to 0.999999.",
+    ),
 ]
 CertifyData = Annotated[
     list[str] | None,
@@ -151,6 +156,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the bundle
 NoCheck = Annotated[
     bool, typer.Option("--no-check", help="Go on even if the results differ from the source library's.")
 ]
+
+
+def _share(value: float) -> float:
+    """95 or 0.95 -> 0.95."""
+    share = value / 100 if value >= 1 else value
+    if not 0.5 <= share <= 0.999999:
+        raise typer.BadParameter(f"{value:g} is neither 50 to 99.9999 per cent nor a share of 0.5 to 0.999999")
+    return share
 
 
 def names(value: str | None) -> list[str]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vitlet.certify.certificate import Certificate
+    from vitlet.certify.verdict import Outcome
 
 #: 2 is wrong usage, 130 an interruption.
 FAILED, INCONCLUSIVE = 3, 4
@@ -32,6 +33,11 @@ def end_with(certificate: Certificate | None, *, asked: bool = False) -> None:
     if certificate is None and asked:
         typer.echo("INCONCLUSIVE: too few images to keep some back for a verdict; give more with --data", err=True)
         raise typer.Exit(INCONCLUSIVE)
+    end_with_outcome(None if certificate is None else certificate.outcome)
+
+
+def end_with_outcome(outcome: Outcome | None) -> None:
+    """End the command with the code of an outcome that is no pass."""
     codes = {"fail": FAILED, "inconclusive": INCONCLUSIVE}
-    if certificate is not None and certificate.outcome in codes:
-        raise typer.Exit(codes[certificate.outcome])
+    if outcome in codes:
+        raise typer.Exit(codes[outcome])

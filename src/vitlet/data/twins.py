@@ -64,7 +64,8 @@ def fingerprints(pixels: np.ndarray) -> np.ndarray:
 
 
 def without_copies(images: ImageSet, others: Sequence[Pictures]) -> ImageSet:
-    """The set without the images whose very pixels are in one of the ``others`` too; these become ``skipped``.
+    """The set without the images whose very pixels are in one of the ``others``, or earlier in the set itself: each
+    picture is to count once. These become ``skipped``.
 
     The pixels that are left are written beside those that were there.
 
@@ -74,15 +75,25 @@ def without_copies(images: ImageSet, others: Sequence[Pictures]) -> ImageSet:
     """
     pixels = _mapped(images.pixels_path)
     mine = fingerprints(pixels)
-    is_copy = np.logical_or.reduce([np.isin(mine, fingerprints(other.pixels)) for other in others], initial=False)
+    is_theirs = np.zeros(images.count, bool)
+    for other in others:
+        is_theirs |= np.isin(mine, fingerprints(other.pixels))
+    is_again = np.ones(images.count, bool)
+    is_again[np.unique(mine, return_index=True)[1]] = False
+    is_copy = is_theirs | is_again
     if not is_copy.any():
         return images
     kept = np.flatnonzero(~is_copy).tolist()
     if not kept:
         raise EmptyPart(f"all {images.count} images to certify with are among those to choose or calibrate by")
     left = images.subset(kept, images.pixels_path.with_name("without-copies.npy"))
-    reason = "the same picture is among those to choose or calibrate by, so it cannot certify"
-    skipped = tuple(Skipped(images.names[index], reason) for index in np.flatnonzero(is_copy).tolist())
+    reasons = (
+        "the same picture is among those to certify with already",
+        "the same picture is among those to choose or calibrate by, so it cannot certify",
+    )
+    skipped = tuple(
+        Skipped(images.names[index], reasons[int(is_theirs[index])]) for index in np.flatnonzero(is_copy).tolist()
+    )
     return replace(left, skipped=images.skipped + skipped)
 
 

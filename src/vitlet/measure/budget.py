@@ -42,20 +42,23 @@ class Excess:
     told: str
 
 
-def excess(measurement: Measurement, speed: Speedup | None, noise: float | None, budget: Budget) -> Excess | None:
+def excess(
+    measurement: Measurement, speed: Speedup | None, noise: float | None, budget: Budget, *, is_baseline: bool = False
+) -> Excess | None:
     """What a measured variant takes too much of, the worst first; ``None`` if it is surely within the budget.
 
     Of a latency the upper end counts and of a speed-up the lower, so that another measurement of the same file would
-    say the same: ``noise`` is by how much two of them may differ (``ASSUMED_NOISE`` if ``None``). ``speed`` is
-    ``None`` for the baseline itself, whose speed-up is 1.
+    say the same: ``noise`` is by how much two of them may differ (``ASSUMED_NOISE`` if ``None``). The speed-up of the
+    baseline itself is 1; of another without a ``speed`` it is not known.
     """
-    found = sorted(_over(measurement, speed, ASSUMED_NOISE if noise is None else noise, budget), key=lambda e: -e.ratio)
+    least = 1.0 if is_baseline else None if speed is None else speed.low
+    found = sorted(_over(measurement, least, ASSUMED_NOISE if noise is None else noise, budget), key=lambda e: -e.ratio)
     if not found:
         return None
     return Excess(found[0].ratio, " and ".join(one.told for one in found))
 
 
-def _over(m: Measurement, speed: Speedup | None, noise: float, budget: Budget) -> Iterator[Excess]:
+def _over(m: Measurement, speedup: float | None, noise: float, budget: Budget) -> Iterator[Excess]:
     latency = latency_summary(m)
     if budget.latency_ms is not None and latency is not None:
         longest = latency.p50 * (1 + noise)
@@ -64,13 +67,13 @@ def _over(m: Measurement, speed: Speedup | None, noise: float, budget: Budget) -
                 longest / budget.latency_ms,
                 f"it may take {longest:.3g} ms for an image where {budget.latency_ms:g} ms are allowed",
             )
-    if budget.speedup is not None:
-        least = 1.0 if speed is None else speed.low
-        if least < budget.speedup:
-            yield Excess(
-                budget.speedup / least,
-                f"it may be only {least:.3g} times as fast as the original where {budget.speedup:g} times is asked for",
-            )
+    if budget.speedup is not None and speedup is None:
+        yield Excess(math.inf, "how fast it is beside the original is not known")
+    elif budget.speedup is not None and speedup is not None and speedup < budget.speedup:
+        yield Excess(
+            budget.speedup / speedup,
+            f"it may be only {speedup:.3g} times as fast as the original where {budget.speedup:g} times is asked for",
+        )
     if budget.size_bytes is not None:
         yield from _too_large("its file has {} MB", m.size_bytes, budget.size_bytes)
     if budget.memory_bytes is not None:

@@ -21,9 +21,9 @@ class Comparison:
 
     ``best`` is the fastest variant that keeps its answers and the budget; it is ``baseline`` if that does and none is
     faster by more than noise. If none keeps the budget, it is the one that comes nearest, and ``excess`` says what that
-    takes too much of. ``noise`` is by how much two measurements of the same file may differ here
-    (0.04 is 4 %), ``None`` if no file was visited twice. ``sentences`` say it to a person, the
-    most important first.
+    takes too much of. ``faults`` say why each cannot be chosen, if it cannot. ``noise`` is by how much two measurements
+    of the same file may differ here (0.04 is 4 %), ``None`` if no file was visited twice. ``sentences`` say it to a
+    person, the most important first.
     """
 
     baseline: int
@@ -32,6 +32,7 @@ class Comparison:
     speedups: tuple[Speedup | None, ...]
     noise: float | None
     sentences: tuple[str, ...]
+    faults: tuple[str, ...] = ()
     excess: str = ""
 
     @property
@@ -90,7 +91,9 @@ def compare(
         known = index in timed and baseline in timed
         speed = speedup(standard, measurement, noise=noise) if known and index != baseline else None
         one = judge(measurement, standard, speed, basis, limits, gates[index])
-        over = excess(measurement, speed, noise, budget) if index in timed else None
+        over = None
+        if index in timed:
+            over = excess(measurement, speed, noise, budget, is_baseline=index == baseline)
         judged.append(over_budget(one, over) if over else one)
     best, reliable = _choice(judged, timed, baseline)
     for index in reliable:
@@ -106,6 +109,7 @@ def compare(
         speedups=tuple(one.speedup for one in judged),
         noise=noise,
         sentences=sentences(judged, baseline, best, noise, basis),
+        faults=tuple(one.fault or (one.excess.told if one.excess else "") for one in judged),
         excess=over.told if (over := judged[best].excess) else "",
     )
 

@@ -20,7 +20,7 @@ def sentences(judged: Sequence[Judged], baseline: int, best: int, noise: float |
     if len(judged) > 1:
         said += _tied(judged)
         said += _wrong(judged)
-        said += _slower(judged, standard)
+        said += _slower([one for one in judged if one is not judged[best]], standard)
         said += _unreliable(judged, standard)
         said += _over_budget(judged, judged[best])
         said += _no_faster(judged, standard, noise)
@@ -41,12 +41,16 @@ def _best(judged: Sequence[Judged], standard: Judged, best: Judged, basis: Basis
         return f"{best.name} is the fastest here ({time}), but {standard.name} was not measured to compare it with."
     if best is standard:
         others = [one for one in judged if one is not standard and one.measurement.status == "ok"]
+        if not others and _with(judged, "left out"):
+            return f"{best.name} is the best choice here ({time}): nothing that was tried promised more."
         if not others:
             return f"{best.name} is the only variant that could be measured here ({time})."
         keeping = "" if basis == "none" else " with answers as good"
         keeping += " and within the limits" if any(one.excess for one in others) else ""
         return f"{best.name} is the best choice here ({time}): no variant is measurably faster{keeping}."
     speed = f"{_times(best.speedup)} times as fast as {standard.name}" if best.speedup else "the fastest"
+    if best.speedup and best.speedup.is_slower:
+        speed = f"the fastest within the limits, though {_slowness(best.speedup)} slower than {standard.name}"
     against = f"{_ms(best.measurement)} against {_ms(standard.measurement)} for an image"
     return f"{best.name} is best here: {speed}{_interval(best.speedup)}, {against}{_answers(best, standard, basis)}."
 
