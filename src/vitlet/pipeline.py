@@ -300,9 +300,15 @@ def compress(
             classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
         )
         from vitlet.report import render_report
+        from vitlet.report.model_card import NAME as MODEL_CARD
+        from vitlet.report.model_card import render_model_card
 
         manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
-        pages: dict[str, str | bytes] = {"report.html": render_report(manifest), **parts}
+        pages: dict[str, str | bytes] = {
+            "report.html": render_report(manifest),
+            MODEL_CARD: render_model_card(manifest),
+            **parts,
+        }
         bundle = write_bundle(target, manifest, chosen, pages, overwrite=overwrite)
         return Compressed(bundle, found, certificate)
 

@@ -8,52 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
+from vitlet.bundle.manifest import Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle
 from vitlet.bundle.write import write_bundle
-from vitlet.data.imageset import Skipped
-from vitlet.records import Artifact, Classifier, Environment, ImageSpec, Measurement, Parity, Precision, VitArchitecture
+from vitlet.records import Artifact, Classifier, ImageSpec, Measurement, Precision, VitArchitecture
 
 PAGES = {"report.html": "<!doctype html><title>r</title>"}
-
-
-@pytest.fixture
-def artifact(tmp_path: Path) -> Artifact:
-    """A model file of 300 kB whose content no compression or chance reproduces."""
-    folder = tmp_path / "exported"
-    folder.mkdir()
-    path = folder / "torchscript-int8-dynamic-x86.pt"
-    path.write_bytes(bytes(range(256)) * 1200)
-    return Artifact("torchscript", Precision("int8-dynamic", "x86"), path, path.stat().st_size, 224, 224, 3, "scripted")
-
-
-@pytest.fixture
-def manifest(artifact: Artifact) -> Manifest:
-    return Manifest(
-        vitlet_version="0.1.0",
-        created="2026-10-01T12:00:00+00:00",
-        reference="deit_small_patch16_224",
-        library="timm",
-        random_weights=False,
-        architecture=VitArchitecture(224, 224, 16, 384, 12, 6, 1536, 3, distillation_token=True),
-        image_spec=ImageSpec(224, 224, 248),
-        labels=("cat", "dog", "Ente 🦆"),
-        recipe=Recipe(
-            "vitlet compress deit_small_patch16_224 --out x", "torchscript", "int8-dynamic-x86", 2, {"runs": 64}
-        ),
-        model=ModelFile.of(artifact),
-        environment=Environment("CPU", "x86_64", ("avx2",), 2, 8 * 2**30, "Linux", "3.11.2", {"torch": "2.12.1"}, 2),
-        measurements=(
-            Measurement("torch", "fp32", "ok", latency_samples_ms=((79.1, 79.4), (80.0, 78.9)), size_bytes=88_000_000),
-            Measurement("torchscript", "int8-dynamic-x86", "ok", latency_samples_ms=((22.0,), (22.3,)), top1=0.9),
-            Measurement("mobile", "fp32", "unsupported", "PyTorch 2.13 has no XNNPACK"),
-        ),
-        chosen=1,
-        baseline=0,
-        sentences=("torchscript int8-dynamic-x86 is best here.",),
-        images=Images(12, 10, (Skipped("broken.jpg", "truncated"),), 1),
-        parity=Parity("timm 1.0.31", 4, 0.0, 1e-5),
-    )
 
 
 @pytest.fixture

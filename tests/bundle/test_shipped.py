@@ -136,7 +136,7 @@ def test_each_runtime_answers_without_vitlet_as_with_it(engine_name: str, precis
     from vitlet.models.build import build
     from vitlet.records import Classifier, VitArchitecture
 
-    assert engine_name in runtime._OPENERS
+    assert engine_name in runtime.OPENERS
     if not engine(engine_name).available().ok:
         pytest.skip(engine(engine_name).available().reason)
     architecture = VitArchitecture(32, 32, 8, 64, 2, 2, 128, 5)

@@ -271,9 +271,19 @@ def test_on_strange_machines_the_fastest_is_seldom_missed(find, tmp_path):
 
 def test_a_budget_that_nothing_keeps(find):
     world = World(known())
-    _, _, comparison = find(world, Budget(latency_ms=1))
+    _, best, comparison = find(world, Budget(latency_ms=1))
     assert comparison.excess
     assert len(world.exported) == len(world.ms)
+    assert best == "native int8-dynamic"  # what comes nearest is measured, and named
+
+
+def test_a_size_that_nothing_keeps(find):
+    sizes = dict.fromkeys(known(), 50_000) | {"openvino int4-weights": 900, "litert int8-weights": 950}
+    world = World(known(), size_bytes=sizes)
+    _, best, comparison = find(world, Budget(size_bytes=100))
+    assert best == "openvino int4-weights"
+    assert comparison.excess
+    assert len(world.measured) == 1
 
 
 def test_nothing_is_faster_than_the_baseline(find):

@@ -25,7 +25,7 @@ def done(vitlet, few_images, tmp_path_factory) -> tuple[subprocess.CompletedProc
     folder = tmp_path_factory.mktemp("done")
     finished = vitlet(
         "compress", "bundled", "--data", few_images, "--out", folder / "small.vitlet", "--json", folder / "out.json",
-        "--engines", "torch,torchscript", "--precisions", "fp32,int8-dynamic-x86", "--quick",
+        "--engines", "torch,torchscript", "--precisions", "fp32,int8-dynamic-x86", "--quick", "--exhaustive",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     return finished, folder / "small.vitlet", json.loads((folder / "out.json").read_text())

@@ -102,7 +102,7 @@ class _Tried:
 class _Search:
     """What is known so far, by the place of each variant in ``pairs``, of which the baseline is none: what was
     ``tried`` and is in the race, the ``rows`` of what is not any more, and the ``finals`` that were measured in full,
-    all in one round.
+    all in one round. Of the former, ``over`` take far more than is allowed.
     """
 
     def __init__(self, classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback) -> None:
@@ -111,6 +111,7 @@ class _Search:
         self.tried: dict[int, _Tried] = {}
         self.rows: dict[int, Measurement] = {}
         self.finals: dict[int, _Tried] = {}
+        self.over: dict[int, _Tried] = {}
         self.too_late: set[int] = set()
         self.forecast = Forecast()
         self.began_s = time.monotonic()
@@ -129,6 +130,7 @@ class _Search:
                 self._try(place)
             places = sorted(self.tried, key=lambda place: self.tried[place].ms)
             near = [place for place in places if self.tried[place].ms <= _NEAR * self._to_beat_ms()][:most]
+            near = near or self._nearest()
             standard, comparison = self._measure(near)
             is_settled = comparison.best != 0 and not comparison.excess
             if is_settled or not self._can_go_on(near):
@@ -165,6 +167,8 @@ class _Search:
         self.rows[place] = trial.row or self._left_out(place, fault)
         if trial.artifact is not None and (trial.fault or trial.row):
             _remove(trial.artifact)
+        elif trial.artifact is not None:
+            self.over[place] = _Tried(trial.artifact, ms)
 
     def _first_look(self, place: int) -> Trial:
         runtime, precision = self.pairs[place]
@@ -214,6 +218,16 @@ class _Search:
             answers_matter=self.wish.answers_matter,
             budget=limits.budget,
         )
+
+    def _nearest(self) -> list[int]:
+        """Where nothing at all keeps to the limits, what seems to come nearest is measured, so that it can be told."""
+        if self.finals or self.look.fits:
+            return []
+        is_of_size = self.wish.limits.budget.size_bytes is not None
+        order = sorted(self.over.items(), key=lambda one: one[1].artifact.size_bytes if is_of_size else one[1].ms)
+        for place, tried in order[:_FINALISTS]:
+            self.tried[place] = tried
+        return [place for place, _ in order[:_FINALISTS]]
 
     def _can_go_on(self, places: Sequence[int]) -> bool:
         """Whether there is anything left to measure, and time for it."""

@@ -47,12 +47,12 @@ def open_file(folder: Path, manifest: Mapping[str, Any], threads: int) -> Answer
     """As ``open_model``, by a manifest that was read before."""
     model = manifest["model"]
     engine, packages = str(model["engine"]), manifest["environment"]["packages"]
-    if engine not in _OPENERS:
+    if engine not in OPENERS:
         raise CannotRun(
             f"a model of the engine {engine!r} runs in vitlet itself: install vitlet {manifest['vitlet_version']} "
             f"and run: vitlet verify {folder}"
         )
-    opener, package = _OPENERS[engine]
+    opener, package = OPENERS[engine]
     try:
         return opener(folder / model["file"], model, threads)
     except ImportError as error:
@@ -178,7 +178,7 @@ def _one_by_one(answer: Answer) -> Answer:
 
 
 #: Engine -> what opens its files, and the package to install.
-_OPENERS: Mapping[str, tuple[Callable[[Path, Mapping[str, Any], int], Answer], str]] = {
+OPENERS: Mapping[str, tuple[Callable[[Path, Mapping[str, Any], int], Answer], str]] = {
     "onnxruntime": (_onnxruntime, "onnxruntime"),
     "openvino": (_openvino, "openvino"),
     "litert": (_litert, "ai-edge-litert"),
