@@ -21,7 +21,7 @@ from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
 from vitlet.bundle.read import Bundle, read_bundle
 from vitlet.bundle.write import check_writable, write_bundle
 from vitlet.certify.journal import open_journal, state_folder
-from vitlet.certify.verdict import judge_speed
+from vitlet.certify.verdict import check_slowdown, judge_speed
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
@@ -405,8 +405,8 @@ def compare(
         raise InvalidValue(
             "without images there is no verdict on accuracy; name some with --data, or leave out --max-drop"
         )
-    if max_slower is not None and not max_slower >= 0:
-        raise InvalidValue(f"the limit of the slowdown is {max_slower}; it must be 0 or more")
+    if max_slower is not None:
+        check_slowdown(max_slower)  # before the measuring rather than after it
     bundles = [one if isinstance(one, Bundle) else read_bundle(Path(one)) for one in (old, new)]
     before, after = (one.manifest for one in bundles)
     if before.labels != after.labels:

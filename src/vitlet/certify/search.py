@@ -78,8 +78,8 @@ class Found:
 
 
 def search(classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback = no_progress) -> Found:
-    """Search among the variants; files go to the ``journal``'s folder, and those of variants that are left out are
-    removed. What the journal knows of the same search is not done again.
+    """Search among the variants; files go to the ``journal``'s folder, and those of variants that lost their answers
+    are removed. What the journal knows of the same search is not done again.
 
     Raises:
         VitletError: the baseline cannot be exported or measured, or the folder not be written.

@@ -41,10 +41,19 @@ def judge_speed(found: Speedup, max_slower: float) -> Outcome:
     Raises:
         InvalidValue: ``max_slower`` is negative.
     """
-    if not max_slower >= 0:
-        raise InvalidValue(f"the limit of the slowdown is {max_slower}; it must be 0 or more")
+    check_slowdown(max_slower)
     least = 1 / (1 + max_slower)
     return "pass" if found.low >= least else "fail" if found.high < least else "inconclusive"
+
+
+def check_slowdown(max_slower: float) -> None:
+    """Hold ``max_slower`` to what a slowdown can be held to.
+
+    Raises:
+        InvalidValue: it is negative.
+    """
+    if not max_slower >= 0:
+        raise InvalidValue(f"the limit of the slowdown is {max_slower}; it must be 0 or more")
 
 
 def check_limit(limit: float) -> None:
