@@ -30,7 +30,7 @@ from vitlet.records import to_json
 from vitlet.whole_file import put_whole
 
 DATA = "torchvision:FashionMNIST"
-IMAGES = 12_000  # of the 60,000 training images; all 10,000 test images are used
+IMAGES = 6_000  # of the 60,000 training images; all 10,000 test images are used
 SEEDS = (0, 1, 2)
 
 TRAINING = Training(

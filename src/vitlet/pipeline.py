@@ -23,6 +23,7 @@ from vitlet.bundle.write import check_writable, write_bundle
 from vitlet.certify.journal import open_journal, state_folder
 from vitlet.certify.verdict import check_slowdown, judge_speed
 from vitlet.data.gather import Wanted, gather
+from vitlet.data.made import is_made
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
 from vitlet.engines.variants import calibrates, export_one, variants
@@ -59,6 +60,7 @@ from vitlet.stages import (
     held_out,
     inspection_page,
     loaded,
+    looked_into,
     manifest_of,
     read_if_bundle,
     searched,
@@ -69,7 +71,10 @@ if TYPE_CHECKING:
     from vitlet.distill.recipe import Recipe
     from vitlet.distill.teacher import Teacher
 
-NO_IMAGES = "no images were given: name a folder with --data, or use `vitlet bench` for speed and size alone"
+NO_IMAGES = (
+    "no images were given: name a folder with --data, or say --data none to do without (then nothing is said about "
+    "accuracy)"
+)
 NO_IMAGES_TO_INSPECT = "no images were given: name a folder with --data"
 
 
@@ -233,14 +238,16 @@ def compress(
     or, without labels, the same answer on ``min_agreement`` (0..1) of the images, and keeps to the ``budget``.
 
     With a ``time_limit_s`` the search tries what promises most and then makes do with it; ``exhaustive`` measures every
-    variant instead, however unpromising. The images are parted
-    (``vitlet.data.parts``): some to calibrate static quantization with (unless ``calibration``
-    names others), at most ``limit`` to choose by, and at most ``certify_limit`` (of ``certify_data``, if that is named)
-    by which the chosen variant alone is judged: how much accuracy it may have lost, with ``confidence``, and whether
-    that is within ``max_drop``, if one is given. Too few images to be parted serve for all but that. In the folder
+    variant instead, however unpromising. The images are parted (``vitlet.data.parts``): some to calibrate static
+    quantization with (unless ``calibration`` names others), at most ``limit`` to choose by, and at most
+    ``certify_limit`` (of ``certify_data``, if that is named) by which the chosen variant alone is judged: how much
+    accuracy it may have lost, with ``confidence``, and whether that is within ``max_drop``, if one is given. Too few
+    images to be parted serve for all but that; in the place of ``["none"]`` some are made (``vitlet.data.made``), and
+    they do, too. In the folder
     ``looks`` it is remembered which images judged what, for whoever tries until one passes; ``None``: nowhere.
     What the search finds is kept in ``out`` + ".search" until the bundle is written: another call goes on from there.
-    The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it.
+    The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it;
+    unless that is 0, its report shows small pictures of some whose answer changed.
 
     Raises:
         InvalidValue: ``max_drop``, ``confidence`` or ``golden_images`` is out of its range.
@@ -252,6 +259,8 @@ def compress(
     """
     promise = Promise(max_drop, confidence, looks)
     check_count(golden_images)
+    if max_drop is not None and is_made([str(path) for path in data]) and not certify_data:
+        raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
     settings = settings or MeasureSettings()
     limits = Limits(min_agreement, 0.01 if max_drop is None else max_drop, budget)
     pairs = variants(engine_names, precision_names)
@@ -294,18 +303,22 @@ def compress(
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
         comparison, threads = found.comparison, settings.threads
         best, baseline = comparison.best, comparison.baseline
-        certificate = certified(job, best, baseline, promise, threads, Path(scratch), progress)
+        certificate, changed = certified(
+            job, best, baseline, promise, classifier.labels, threads, Path(scratch), progress
+        )
+        layers = looked_into(classifier, chosen, job, settings, progress)
         progress(Progress("write", str(target)))
         manifest = manifest_of(
             classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
         )
-        from vitlet.report import render_report
+        from vitlet.report import ReportData, render_report
         from vitlet.report.model_card import NAME as MODEL_CARD
         from vitlet.report.model_card import render_model_card
 
         manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
         pages: dict[str, str | bytes] = {
-            "report.html": render_report(manifest),
+            # Whoever keeps images out of the bundle keeps them out of the report, too.
+            "report.html": render_report(ReportData.of(manifest, changed if golden_images else (), layers)),
             MODEL_CARD: render_model_card(manifest),
             **parts,
         }

@@ -265,14 +265,25 @@ class Precision:
     - "int4-dynamic": int4 weights, activations int8, quantized as they come.
 
     ``kernels`` picks the library that multiplies, where a runtime has several ("qnnpack", "x86",
-    "onednn"); empty otherwise. ``str()`` joins them with a dash: "int8-dynamic-qnnpack".
+    "onednn"); empty otherwise. ``in_float`` are operations that stay in float, as ``vitlet inspect`` calls them
+    ("blocks.3.mlp.down"), where an int8 precision would cost too much there. ``str()`` joins them with dashes, the
+    operations by their number: "int8-dynamic-qnnpack", "int8-static-3float".
     """
 
     name: PrecisionName
     kernels: Literal["", "qnnpack", "x86", "onednn"] = ""
+    in_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.in_float or self.name.startswith("int8-"),
+            f"operations can be left in float in int8 precisions, not in {self.name}",
+        )
+        _require(len(set(self.in_float)) == len(self.in_float), f"{self} names an operation twice")
 
     def __str__(self) -> str:
-        return f"{self.name}-{self.kernels}" if self.kernels else self.name
+        kept = f"{len(self.in_float)}float" if self.in_float else ""
+        return "-".join(filter(None, (self.name, self.kernels, kept)))
 
     @property
     def is_calibrated(self) -> bool:

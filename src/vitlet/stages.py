@@ -17,6 +17,7 @@ from vitlet import __version__
 from vitlet.bundle.manifest import MOST_NAMED, Images, Manifest, ModelFile, Recipe
 from vitlet.bundle.read import Bundle, is_bundle, read_bundle
 from vitlet.certify.certificate import Certificate, certify
+from vitlet.certify.inspection import Sensitivities
 from vitlet.certify.journal import Journal
 from vitlet.certify.looks import count_look
 from vitlet.certify.paired import check_confidence
@@ -30,12 +31,14 @@ from vitlet.data.named import is_named
 from vitlet.data.twins import Twins, fingerprints
 from vitlet.engines import engine
 from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, export_variants
-from vitlet.errors import InvalidValue, NoImages, UnreadableImage
+from vitlet.errors import InvalidValue, NoImages, UnreadableImage, Unsupported
 from vitlet.measure.budget import Budget
 from vitlet.measure.comparison import compare
+from vitlet.measure.damage import ChangedPicture, changed_pictures
 from vitlet.measure.environment import environment
 from vitlet.measure.run import evaluate, measure
 from vitlet.measure.settings import MeasureSettings
+from vitlet.measure.statistics import latency_claim, latency_summary, noise_floor
 from vitlet.measure.verdict import Limits
 from vitlet.records import (
     Artifact,
@@ -54,6 +57,10 @@ if TYPE_CHECKING:
     from vitlet.data.labelled import LabelledImages
     from vitlet.distill.teacher import Teacher
 
+#: Images whose answer changed that the report shows.
+_MOST_SHOWN = 12
+#: Images that the operations' sensitivity is found on for the report, and what that may take.
+_LOOKED_INTO, _MOST_SECONDS = 16, 60.0
 #: Of the held-out images so many are laid out for ``compress``, which measures 500 by default.
 _MOST_HELD_OUT = 2000
 
@@ -220,23 +227,59 @@ def certified(
     chosen: int,
     baseline: int,
     promise: Promise,
+    labels: Sequence[str],
     threads: int,
     scratch: Path,
     progress: ProgressCallback,
-) -> Certificate | None:
-    """How surely variant number ``chosen`` is as good as ``baseline``, by the images that were kept back; ``None``
-    where there are none, or nothing to compare.
+) -> tuple[Certificate | None, tuple[ChangedPicture, ...]]:
+    """How surely variant number ``chosen`` is as good as ``baseline``, by the images that were kept back, and some of
+    those whose answer changed; ``None`` where there are none, or nothing to compare.
     """
     pair = [job.exported[place] for place in (chosen, baseline)]
     if chosen == baseline or job.to_certify is None or not all(isinstance(item, Artifact) for item in pair):
-        return None
+        return None, ()
     answers = []
     for name, artifact in zip(("chosen", "original"), pair, strict=True):
         assert isinstance(artifact, Artifact)
         path = scratch / f"{name}-logits.npy"
         evaluate(artifact, job.to_certify, threads, progress, logits_path=path)
         answers.append(np.load(path, mmap_mode="r", allow_pickle=False))
-    return promise.judge(job.to_certify, answers[0], answers[1])
+    certificate = promise.judge(job.to_certify, answers[0], answers[1])
+    mine, original = job.measured[chosen], job.measured[baseline]
+    claim = latency_claim(mine, original, noise=noise_floor(job.measured))
+    changed = changed_pictures(job.to_certify, answers[0], answers[1], labels, _MOST_SHOWN)
+    return replace(certificate, latency=claim), changed
+
+
+def looked_into(
+    classifier: Classifier, chosen: Artifact, job: Measured, settings: MeasureSettings, progress: ProgressCallback
+) -> Sensitivities | None:
+    """What quantizing each operation costs, where the ``chosen`` variant is in int8 and it can be found in about
+    ``_MOST_SECONDS``; else ``None``.
+    """
+    name = {"int8-static-bf16": "int8-static"}.get(chosen.precision.name, chosen.precision.name)
+    if name not in ("int8-static", "int8-dynamic") or job.images is None or classifier.random_weights:
+        return None
+    from vitlet.certify.sensitivity import sensitivities
+    from vitlet.certify.simulation import Simulation
+    from vitlet.engines.torch.threads import using_threads
+
+    baseline = latency_summary(job.measured[0])
+    with using_threads(settings.threads):
+        try:
+            rows = range(min(_LOOKED_INTO, job.images.count))
+            few = job.images.subset(rows, job.images.pixels_path.with_name("looked-into.npy"))
+            # The ranges of the very images: nothing is judged by it.
+            simulation = Simulation(classifier.module, few.batches(1), dynamic=name == "int8-dynamic")
+        except Unsupported:
+            return None
+        # About half of a run is saved by starting at the operation that is rounded.
+        runs = 0.6 * len(simulation.operations) + 12
+        if baseline is None or runs * few.count * baseline.p50 > 1000 * _MOST_SECONDS:
+            return None
+        return sensitivities(
+            simulation, few, progress, precision="int8-dynamic" if "dynamic" in name else "int8-static"
+        )
 
 
 def compared(

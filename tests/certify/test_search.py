@@ -27,13 +27,15 @@ BASELINE_MS = 80.0
 @dataclass
 class World:
     """Each variant's time for an image; those in ``lossy`` lose their accuracy (seen in the first look: ``hopeless``),
-    those in ``broken`` cannot be exported, those in ``dying`` not be asked. What is done is counted."""
+    those in ``broken`` cannot be exported, those in ``dying`` not be asked. The engines ``mixing`` can leave operations
+    in float. What is done is counted."""
 
     ms: dict[str, float]
     lossy: set[str] = field(default_factory=set)
     hopeless: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     dying: set[str] = field(default_factory=set)
+    mixing: set[str] = field(default_factory=set)
     size_bytes: dict[str, int] = field(default_factory=dict)
     exported: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -42,7 +44,10 @@ class World:
     @property
     def pairs(self) -> list[tuple[SimpleNamespace, Precision]]:
         split = [name.split(" ") for name in self.ms]
-        return [(SimpleNamespace(name=engine), _precision(precision)) for engine, precision in split]
+        mixes = {engine: ("int8-static", "int8-dynamic") if engine in self.mixing else () for engine, _ in split}
+        return [
+            (SimpleNamespace(name=engine, mixes=mixes[engine]), _precision(precision)) for engine, precision in split
+        ]
 
     def artifact(self, engine: str, precision: Precision, folder: Path) -> Artifact:
         path = folder / f"{engine}-{precision}.bin"
@@ -91,6 +96,8 @@ def find(monkeypatch, tmp_path):
             return tuple(world.row(one) for one in artifacts)
 
         class FirstLook:
+            few = SimpleNamespace(count=32)
+
             def __init__(self, baseline, images, limits, settings, directory):
                 self.ms = world.row(baseline).latency_samples_ms[0][0]
                 self.fits = not self.excess(baseline, 1.0, None)
@@ -120,13 +127,15 @@ def find(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "export_from", export_from)
         monkeypatch.setattr(module, "measure", measure)
         monkeypatch.setattr(module, "FirstLook", FirstLook)
+        monkeypatch.setattr(module, "fallbacks", lambda *_, **__: (("a",), ("a", "b")))
         limits, settings = Limits(budget=budget), MeasureSettings(1)
         found = search(
             SimpleNamespace(reference="model"),
             Wish(world.pairs, None, None, limits, settings, **wish),
             Journal(folder),
         )
-        assert len(found.exported) == len(found.measured) == len(world.ms) + 1
+        mixed = sum(row.precision.endswith("float") for row in found.measured)
+        assert len(found.exported) == len(found.measured) == len(world.ms) + 1 + (0 if not world.mixing else mixed)
         comparison = module.compare(found.measured, budget=budget)
         best = found.measured[comparison.best]
         assert isinstance(found.exported[comparison.best], Artifact)
@@ -191,6 +200,50 @@ def test_what_loses_its_answers_does_not_win_nor_keep_others_out(find, seen):
     assert all(name not in world.measured[-1] for name in fastest) or seen == "lossy"
     reasons = {f"{row.engine} {row.precision}": row.reason for row in found.measured}
     assert (reasons["native int8-dynamic"] == "hopeless") == (seen == "hopeless")
+
+
+MIXED = {
+    "onnxruntime int8-static": 11.0,
+    "onnxruntime int8-static-1float": 12.0,
+    "onnxruntime int8-static-2float": 14.0,
+}
+
+
+def mixing(**lost: set[str]) -> World:
+    """The fastest can leave one or two operations in float."""
+    world = World(known({"native": 3.0}) | MIXED, mixing={"onnxruntime"}, **lost)
+    for name in list(MIXED)[1:]:
+        del world.ms[name]
+    world.row = lambda artifact, row=world.row: _timed(row(artifact))
+    return world
+
+
+def _timed(row: Measurement) -> Measurement:
+    ms = MIXED.get(f"{row.engine} {row.precision}")
+    return row if ms is None else replace(row, latency_samples_ms=((ms,) * 40, (ms * 1.01,) * 40))
+
+
+@pytest.mark.parametrize("seen", ["hopeless", "lossy"])
+@pytest.mark.parametrize(("lost", "wanted"), [(1, "1float"), (2, "2float")])
+def test_what_loses_its_answers_comes_again_with_operations_in_float(find, seen, lost, wanted):
+    world = mixing(**{seen: set(list(MIXED)[:lost])})
+    found, best, _ = find(world)
+    assert best == f"onnxruntime int8-static-{wanted}"
+    chosen = next(one for one in found.exported if isinstance(one, Artifact) and str(one.precision).endswith(wanted))
+    assert chosen.precision.in_float == ("a", "b")[:lost]
+
+
+def test_operations_in_float_are_not_tried_where_int8_will_do(find):
+    world = mixing()
+    assert find(world)[1] == "onnxruntime int8-static"
+    assert not any("float" in name for name in world.exported)
+
+
+def test_nor_where_something_else_is_faster_than_that_int8(find):
+    world = mixing(hopeless={"onnxruntime int8-static"})
+    world.ms |= {"native int8-dynamic": 10.0}
+    assert find(world)[1] == "native int8-dynamic"
+    assert not any("float" in name for name in world.exported)
 
 
 def test_a_failed_export_is_a_row_and_the_search_goes_on(find):

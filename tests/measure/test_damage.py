@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vitlet.data.imageset import ImageSet
 from vitlet.measure.accuracy import expected_calibration_error
-from vitlet.measure.damage import ChangedImage, ClassResult, changed_images, class_results
+from vitlet.measure.damage import ChangedImage, ClassResult, changed_images, changed_pictures, class_results
+from vitlet.records import ImageSpec
 
 
 def answers(*classes: int, count: int = 3) -> np.ndarray:
@@ -27,6 +29,18 @@ def test_each_class_is_counted_against_the_standard():
 def test_changed_images_are_named_also_without_a_label():
     assert changed_images(AFTER, LABELS, BEFORE) == (ChangedImage(1, 0, 0, 1), ChangedImage(4, -1, 2, 0))
     assert changed_images(BEFORE, LABELS, BEFORE) == ()
+
+
+def test_what_was_right_before_is_shown_first_with_its_pixels(tmp_path):
+    pixels = np.arange(5 * 2 * 3 * 3, dtype=np.uint8).reshape(5, 2, 3, 3)
+    np.save(tmp_path / "pixels.npy", pixels)
+    images = ImageSet(tmp_path / "pixels.npy", ImageSpec(2, 3, (2, 3)), tuple("abcde"), LABELS)
+    lost, other = changed_pictures(images, AFTER, BEFORE, ("x", "y", "z"), 9)
+    assert (lost.name, lost.truth, lost.before, lost.after) == ("b", "x", "x", "y")
+    assert (other.name, other.truth, other.before, other.after) == ("e", "", "z", "x")
+    assert lost.before_share == lost.after_share == pytest.approx(np.exp(5) / (np.exp(5) + 2))
+    assert (lost.height, lost.width, lost.pixels) == (2, 3, pixels[1].tobytes())
+    assert changed_pictures(images, AFTER, BEFORE, ("x", "y", "z"), 1) == (lost,)
 
 
 def logits_with(confidence: float, images: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from vitlet.errors import InvalidValue
 from vitlet.measure import statistics
-from vitlet.measure.statistics import latency_summary, noise_floor, speedup
+from vitlet.measure.statistics import ASSUMED_NOISE, latency_claim, latency_summary, noise_floor, speedup
 from vitlet.records import Measurement
 
 
@@ -62,6 +62,20 @@ def test_interval_holds_both_pairs_and_the_noise():
     assert (wide.low, wide.high) == (pytest.approx(5**0.5 / 1.5), pytest.approx(5**0.5 * 1.5))
     once = speedup(measured([10.0] * 32), measured([5.0] * 32))
     assert (once.low, once.high) == (pytest.approx(2 / 1.1), pytest.approx(2 * 1.1))
+
+
+def test_a_latency_is_claimed_with_an_interval_no_narrower_than_noise():
+    baseline, variant = measured([10.0] * 32, [10.0] * 32), measured([5.0] * 32, [4.0] * 32)
+    found = latency_claim(variant, baseline, noise=0.0)
+    assert (found.low_ms, found.high_ms) == (pytest.approx(4.0), pytest.approx(5.0))
+    assert found.ms == pytest.approx(20**0.5)
+    assert found.speedup == speedup(baseline, variant, noise=0.0)
+    wide = latency_claim(variant, noise=0.5)
+    assert (wide.low_ms, wide.high_ms) == (pytest.approx(20**0.5 / 1.5), pytest.approx(20**0.5 * 1.5))
+    assert (wide.noise, wide.speedup) == (0.5, None)
+    assert latency_claim(measured()) is None
+    once = latency_claim(measured([5.0] * 32))
+    assert (once.noise, once.low_ms) == (ASSUMED_NOISE, pytest.approx(5 / (1 + ASSUMED_NOISE)))
 
 
 def test_interval_of_one_pair_is_the_bootstrap_of_scipy():

@@ -15,9 +15,11 @@ import pytest
 
 from vitlet.bundle.manifest import Images, Manifest, ModelFile, Recipe
 from vitlet.certify.certificate import Certificate
+from vitlet.certify.inspection import Cost, KindCost, Operation, Sensitivities, Sensitivity
 from vitlet.data.imageset import Skipped
 from vitlet.errors import InvalidValue
-from vitlet.measure.statistics import latency_summary
+from vitlet.measure.damage import ChangedPicture
+from vitlet.measure.statistics import latency_claim, latency_summary
 from vitlet.records import Measurement, Parity, TimmArchitecture
 from vitlet.report import ReportData, render_report
 from vitlet.report.figures import figures, megabytes
@@ -335,3 +337,52 @@ def test_what_is_certain_stands_with_the_verdict(deit_small: ReportData, outcome
     assert "12 of 3,000 images lost, 8 won" in text_of(told)
     assert told.get("class", "").split()[1:] == ([outcome] if outcome else [])
     assert not [p for p in all_of(parse(render_report(deit_small)), "p") if "certain" in p.get("class", "")]
+
+
+def changed(count: int, name: str = "photos/cat/1.jpg", label: str = "tabby cat") -> tuple[ChangedPicture, ...]:
+    pixels = bytes(range(256)) * (200 * 300 * 3 // 256 + 1)
+    picture = ChangedPicture(name, label, label, 0.51, f"not {label}", 0.49, 200, 300, pixels[: 200 * 300 * 3])
+    return (picture,) * count
+
+
+def test_changed_images_are_shown_with_both_answers(deit_small: ReportData) -> None:
+    found = Certificate(0.95, 3000, 30, 0.014, 3000, 12, 8, -0.001, 0.004)
+    html = render_report(replace(deit_small, certificate=found, changed=changed(12)))
+    (section,) = [one for one in all_of(parse(html), "section") if one.get("aria-labelledby") == "changed"]
+    assert "30 of 3,000 that judged; 12 are shown" in text_of(section)
+    assert text_of(all_of(section, "li")[0]) == "cat/1.jpgis tabby catbefore: tabby cat 51.0 %now: not tabby cat 49.0 %"
+    assert {one.get("class") for one in all_of(section, "span")} == {"right", "wrong"}
+    assert all(one.get("src", "").startswith("data:image/jpeg;base64,") for one in all_of(section, "img"))
+    assert len(html) < 1_000_000
+    assert "Images that are answered otherwise" not in render_report(deit_small)
+
+
+def test_hostile_labels_of_changed_images_stay_text(deit_small: ReportData) -> None:
+    html = render_report(replace(deit_small, changed=changed(1, HOSTILE, HOSTILE)))
+    assert "<script" not in html
+    assert not [one for one in all_of(parse(html), "img") if one.get("onerror")]
+
+
+def test_what_each_operation_costs_stands_in_the_report(deit_small: ReportData) -> None:
+    operations = [Operation(f"blocks.{i}.mlp.up", "mlp up", i, 4000, 1000) for i in range(3)]
+    costs = [Cost(0.01 * (i + 1), 1e-5 * (i + 1), i, 16) for i in range(3)]
+    found = Sensitivities(
+        "int8-static",
+        tuple(Sensitivity(one, cost, 30.0) for one, cost in zip(operations, costs, strict=True)),
+        (KindCost("mlp up", costs[-1]),),
+        costs[-1],
+        (),
+    )
+    root = parse(render_report(replace(deit_small, sensitivities=found)))
+    (section,) = [one for one in all_of(root, "section") if one.get("aria-labelledby") == "sensitivity"]
+    assert "blocks.2.mlp.up" in text_of(section)
+    assert "vitlet inspect" in text_of(section)
+
+
+def test_the_latency_is_claimed_with_its_interval(deit_small: ReportData) -> None:
+    rows = deit_small.measurements
+    claim = latency_claim(rows[deit_small.best], rows[deit_small.baseline], noise=0.03)
+    found = Certificate(0.95, 3000, 30, 0.014, 3000, 12, 8, -0.001, 0.004, latency=claim)
+    text = text_of(parse(render_report(replace(deit_small, certificate=found))))
+    assert f"an image takes {claim.ms:.3g} ms on the machine where it was measured (95 % interval" in text
+    assert "two measurements of one file differ by up to 3 %" in text

@@ -14,6 +14,7 @@ from vitlet.certify.paired import Paired, lower_bound, upper_bound
 from vitlet.certify.verdict import Outcome, check_limit, images_to_decide, judge
 from vitlet.errors import InvalidValue
 from vitlet.measure.accuracy import expected_calibration_error
+from vitlet.measure.statistics import LatencyClaim
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Certificate:
 
     ``classes`` are those that seem to have become worse, the worst first. ``calibration_error`` is how far the softmax
     probabilities are from the share of right answers, 0 to 1; ``original_calibration_error`` the same of the original.
+
+    ``latency`` is what can be said of the time for an image on the machine where it was measured, if it was.
     """
 
     confidence: float
@@ -51,6 +54,7 @@ class Certificate:
     classes: tuple[ClassDrop, ...] = ()
     calibration_error: float | None = None
     original_calibration_error: float | None = None
+    latency: LatencyClaim | None = None
 
     def __post_init__(self) -> None:
         counts = self.changed <= self.images and self.labelled <= self.images and self.lost + self.won <= self.labelled

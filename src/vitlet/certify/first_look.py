@@ -101,15 +101,15 @@ class FirstLook:
         Raises:
             MeasurementFailed, Unsupported: it cannot be run any more.
         """
-        if self._few is None:
+        if self.few is None:
             return ""
         path = self._directory / "first-look.npy"
-        row = evaluate(artifact, self._few, self._settings.threads, reference_logits=self._original, logits_path=path)
+        row = evaluate(artifact, self.few, self._settings.threads, reference_logits=self._original, logits_path=path)
         fault = own_fault(row)
         if fault:
             return f"it is not the same model any more: {fault}"
         limit, logits = self._limits.maximum_drop, np.load(path, allow_pickle=False)
-        found = certify(logits, self._few.labels, self._original, limit=limit, confidence=_SURE)
+        found = certify(logits, self.few.labels, self._original, limit=limit, confidence=_SURE)
         if found.labelled:
             told = f"it lost {found.lost} and won {found.won} of {found.labelled} images"
             return told if found.outcome == "fail" else ""
@@ -118,7 +118,8 @@ class FirstLook:
         return f"it changed {found.changed} of {found.images} answers" if is_hopeless else ""
 
     @cached_property
-    def _few(self) -> ImageSet | None:
+    def few(self) -> ImageSet | None:
+        """The images that are asked; ``None`` where answers do not matter."""
         images = self._images
         if images is None:
             return None
@@ -128,8 +129,8 @@ class FirstLook:
 
     @cached_property
     def _original(self) -> np.ndarray:
-        assert self._few is not None
+        assert self.few is not None
         path = self._directory / "first-look-original.npy"
-        evaluate(self._baseline, self._few, self._settings.threads, logits_path=path)
+        evaluate(self._baseline, self.few, self._settings.threads, logits_path=path)
         logits: np.ndarray = np.load(path, allow_pickle=False)
         return logits

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from vitlet.errors import InvalidValue, NotWritable, OutputExists
-from vitlet.records import Artifact, Measurement, from_json, to_json
+from vitlet.records import Artifact, Measurement, Precision, from_json, to_json
 
 _NAME = "journal.jsonl"
 #: In the first line of a journal; nothing is removed from a folder without it.
@@ -75,10 +75,12 @@ class Journal:
             (self.folder / _NAME).write_bytes(b"")
         self._append(first)
 
-    def recall(self, variant: str) -> Trial | None:
-        """What became of a variant, if it was tried before and its files are still there. What failed is tried again:
-        the disk or the memory may have been full."""
+    def recall(self, variant: str, precision: Precision | None = None) -> Trial | None:
+        """What became of a variant, if it was tried before (in this very ``precision``) and its files are still there.
+        What failed is tried again: the disk or the memory may have been full."""
         trial = self._trials.get(variant)
+        if trial is not None and trial.artifact is not None and precision not in (None, trial.artifact.precision):
+            return None
         if trial is None or (trial.row is not None and trial.row.status == "failed"):
             return None
         if trial.artifact is None or trial.fault:

@@ -3,7 +3,8 @@
 Variants are tried in the order of their promise (``promise``): each is exported and gets a first look, a few timed runs
 in a fresh process (``first_look``). One that cannot plausibly be faster than the fastest so far is left out, not even
 exported. Whatever would lead must first keep its answers on a few of the images. The fastest few are then measured in
-full, together with the baseline; if none of them will do, the search goes on without them.
+full, together with the baseline; if none of them will do, the search goes on without them. An int8 variant that is
+fast but loses its answers comes again with its most sensitive operations in float (``fallback``).
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from vitlet.certify.fallback import fallbacks
 from vitlet.certify.first_look import FirstLook
 from vitlet.certify.journal import Journal, Trial
 from vitlet.certify.promise import Forecast
 from vitlet.data.calibration import Calibration
 from vitlet.data.imageset import ImageSet
 from vitlet.data.twins import Pictures, fingerprints
+from vitlet.engines import mixes
 from vitlet.engines.variants import BASELINE, Variant, export_baseline, export_from
 from vitlet.errors import MeasurementFailed, NotWritable, Unsupported
 from vitlet.measure.comparison import Comparison, compare
@@ -102,17 +106,19 @@ class _Tried:
 class _Search:
     """What is known so far, by the place of each variant in ``pairs``, of which the baseline is none: what was
     ``tried`` and is in the race, the ``rows`` of what is not any more, and the ``finals`` that were measured in full,
-    all in one round. Of the former, ``over`` take far more than is allowed.
+    all in one round. Of the former, ``over`` take far more than is allowed. ``pairs`` grows by those with operations
+    in float, which at best take ``plain_ratio`` times as long as the baseline, as those without did.
     """
 
     def __init__(self, classifier: Classifier, wish: Wish, journal: Journal, progress: ProgressCallback) -> None:
-        self.reference, self.wish, self.journal, self.progress = classifier.reference, wish, journal, progress
+        self.classifier, self.wish, self.journal, self.progress = classifier, wish, journal, progress
         self.pairs = [(runtime, p) for runtime, p in wish.pairs if (runtime.name, p) != BASELINE]
         self.tried: dict[int, _Tried] = {}
         self.rows: dict[int, Measurement] = {}
         self.finals: dict[int, _Tried] = {}
         self.over: dict[int, _Tried] = {}
         self.too_late: set[int] = set()
+        self.plain_ratio: dict[int, float] = {}
         self.forecast = Forecast()
         self.began_s = time.monotonic()
         self._tell(" ".join(map(str, BASELINE)))
@@ -149,7 +155,7 @@ class _Search:
     def _try(self, place: int) -> None:
         name = " ".join(self._named(place))
         self._tell(name)
-        known = self.journal.recall(name)
+        known = self.journal.recall(name, self.pairs[place][1])
         trial = known or self._first_look(place)
         if trial.ratio is not None:
             self.forecast.tell(*self._named(place), trial.ratio)
@@ -159,6 +165,8 @@ class _Search:
             self._tell(f"{name}: its answers")
             trial = self._asked(trial, trial.artifact)
             fault = trial.fault
+        if trial.fault:
+            self._mix(place, trial.ratio)
         if trial is not known:
             self.journal.record(name, trial)
         if trial.row is None and trial.artifact is not None and not fault:
@@ -170,11 +178,28 @@ class _Search:
         elif trial.artifact is not None:
             self.over[place] = _Tried(trial.artifact, ms)
 
+    def _mix(self, place: int, ratio: float | None) -> None:
+        """Try a variant that lost its answers again, with some operations in float."""
+        runtime, precision = self.pairs[place]
+        if ratio is None or precision.in_float or not mixes(runtime, precision) or self._is_late(_TRYING):
+            return
+        for names in self._fallbacks:
+            self.plain_ratio[len(self.pairs)] = ratio
+            self.pairs.append((runtime, replace(precision, in_float=names)))
+
+    @cached_property
+    def _fallbacks(self) -> Sequence[tuple[str, ...]]:
+        if self.look.few is None:  # nothing to tell by what helps
+            return ()
+        self._tell("which operations are sensitive")
+        wish = self.wish
+        return fallbacks(self.classifier, self.look.few, wish.calibration, threads=wish.settings.threads)
+
     def _first_look(self, place: int) -> Trial:
         runtime, precision = self.pairs[place]
         (found,) = export_from(
             self.baseline,
-            self.reference,
+            self.classifier.reference,
             runtime,
             [precision],
             self.journal.folder,
@@ -237,6 +262,8 @@ class _Search:
         """Only what was measured in one round can be compared: of the others it is told why they will not do."""
         for place, fault in zip(places, comparison.faults[1:], strict=True):
             if self.rows[place].status == "ok":
+                if fault:
+                    self._mix(place, self.finals[place].ms / self.look.ms)
                 told = fault or f"no faster than {BASELINE[0]} {BASELINE[1]}"
                 self.rows[place] = self._left_out(place, f"measured in full: {told}")
 
@@ -264,9 +291,12 @@ class _Search:
 
     def _expected_ms(self, place: int) -> float:
         """What nothing is known of comes first: it is tried in any case."""
-        return self.look.ms * (self.forecast.expected(*self._named(place)) or 0.0)
+        known = self.plain_ratio.get(place) or self.forecast.expected(*self._named(place))
+        return self.look.ms * (known or 0.0)
 
     def _ms_at_best(self, place: int) -> float:
+        if place in self.plain_ratio:
+            return self.look.ms * self.plain_ratio[place]
         return self.look.ms * self.forecast.at_best(*self._named(place))
 
     def _named(self, place: int) -> tuple[str, str]:

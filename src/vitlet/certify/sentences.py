@@ -19,6 +19,19 @@ def sentence(found: Certificate) -> str:
     return f"{verdict}{_claim(found)}{_looks(found)}"
 
 
+def latency_sentence(found: Certificate) -> str:
+    """What is certain of the latency; empty if nothing is."""
+    claim = found.latency
+    if claim is None:
+        return ""
+    span = f"{claim.low_ms:.3g} to {claim.high_ms:.3g} ms"
+    told = f"an image takes {claim.ms:.3g} ms on the machine where it was measured (95 % interval {span}"
+    if claim.speedup is not None:
+        low, high = claim.speedup.low, claim.speedup.high
+        told += f"; {claim.speedup.ratio:.3g} times as fast as the original, {low:.3g} to {high:.3g}"
+    return f"{told}; two measurements of one file differ by up to {_short(100 * claim.noise)} %)"
+
+
 def _claim(found: Certificate) -> str:
     sure = f"with {_short(100 * found.confidence)} % confidence"
     if not found.labelled:

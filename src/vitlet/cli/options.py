@@ -25,7 +25,7 @@ Data = Annotated[
         "-d",
         metavar="PATH",
         help="Images: a folder (with a sub-folder for each class, for accuracy), "
-        "files or a quoted glob. May be given again.",
+        "files or a quoted glob; may be given again. Or none: images are made, and no accuracy is told.",
     ),
 ]
 Threads = Annotated[

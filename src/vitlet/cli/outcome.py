@@ -17,14 +17,16 @@ FAILED, INCONCLUSIVE = 3, 4
 
 
 def print_certificate(console: Console, certificate: Certificate, about: str = "") -> None:
-    """Print what is certain, in a sentence."""
+    """Print what is certain, in a sentence or two."""
     from rich.text import Text
 
-    from vitlet.certify.sentences import sentence
+    from vitlet.certify.sentences import latency_sentence, sentence
 
     style = {"fail": "red", "pass": "green", "inconclusive": "yellow"}.get(certificate.outcome or "", "")
     told = f"{about}{sentence(certificate)}"
     console.print(Text(f"{told[0].upper()}{told[1:]}.", style=style))
+    if certificate.latency is not None:
+        console.print(Text(f"Latency: {latency_sentence(certificate)}."))
 
 
 def end_with(certificate: Certificate | None, *, asked: bool = False) -> None:

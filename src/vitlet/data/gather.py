@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from vitlet.data.calibration import ENOUGH, Calibration, calibration_of, set_aside
 from vitlet.data.imageset import ImageSet
 from vitlet.data.load import load_images
+from vitlet.data.made import is_made, make_images
 from vitlet.data.named import is_named, load_named
 from vitlet.data.parts import Part
 from vitlet.data.samples import bundled_images
+from vitlet.data.splits import Split
 from vitlet.data.twins import Pictures, Twins, near_twins, without_copies
 from vitlet.errors import EmptyPart
 from vitlet.records import ImageSpec, ProgressCallback, no_progress
@@ -23,9 +24,10 @@ _KEPT = 16
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a user asked for: ``data`` to measure on (folders, files, globs, a named data set), at most ``limit``
-    images of it, ``calibration`` to learn ranges from (else some of ``data`` are set aside for it), ``certify`` to
-    judge by (else a part of ``data``), and at most ``certify_limit`` images for that.
+    """What a user asked for: ``data`` to measure on (folders, files, globs, a named data set, or "none": images are
+    made, ``vitlet.data.made``), at most ``limit`` images of it, ``calibration`` to learn ranges from (else some of
+    ``data`` are set aside for it), ``certify`` to judge by (else a part of ``data``), and at most ``certify_limit``
+    images for that.
     """
 
     data: Sequence[str | Path] = ()
@@ -63,7 +65,8 @@ def gather(
     """Decode the images once, into ``directory``; with ``calibrated`` also those to calibrate with.
 
     No image is both measured and calibrated with, unless the user names it twice. Of a named data
-    set, calibration takes training images. Without any images, calibration is on random inputs.
+    set, calibration takes training images, and of made ones others. Without any images, calibration is on random
+    inputs.
 
     Raises:
         NoImages, UnreadableImage, NotWritable: as ``load_images`` says.
@@ -79,10 +82,10 @@ def gather(
         return Gathered(images, None if named is None else calibration_of(named))
     if not data:
         return Gathered(None, Calibration(spec, random_count=32, seed=1))
-    if is_named(data):
-        images = load_named(data[0], spec, labels, directory, limit=wanted.limit, progress=progress)
-        train = load_named(data[0], spec, labels, directory / "calibration", split="train", limit=ENOUGH)
-        return Gathered(images, calibration_of(train))
+    if is_named(data) or is_made(data):
+        images = _load(data, spec, labels, directory, wanted.limit, progress)
+        train = _load(data, spec, labels, directory / "calibration", ENOUGH, progress, split="train")
+        return Gathered(images, None if train is None else calibration_of(train))
     more = None if wanted.limit is None else wanted.limit + ENOUGH
     found = load_images(data, spec, labels, directory, limit=more, keep=_KEPT, progress=progress)
     learned, images = set_aside(found, wanted.limit)
@@ -100,13 +103,16 @@ def gather_parts(
 ) -> Gathered:
     """As ``gather``, with images ``to_certify`` beside: those that are named for it, or one of the parts of
     ``vitlet.data.parts``; then measured are the images to search with, and calibration (unless others are named for it)
-    takes those to calibrate with. Where there are too few images to be parted, as ``gather``.
+    takes those to calibrate with. Where there are too few images to be parted, as ``gather``; and images that were made
+    judge nothing.
 
     Raises:
         EmptyPart: each of the images to certify with is among the others.
         NoImages, UnreadableImage, NotWritable: as ``load_images`` says.
     """
     try:
+        if is_made([str(path) for path in wanted.data]) and not wanted.certify:
+            return gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
         if not wanted.certify and wanted.data:
             found = _parted(wanted, spec, labels, directory, calibrated, progress)
         else:
@@ -154,11 +160,13 @@ def _load(
     directory: Path,
     limit: int | None,
     progress: ProgressCallback,
-    split: Literal["train", "test"] = "test",
+    split: Split = "test",
     part: Part | None = None,
 ) -> ImageSet | None:
     if not data:
         return None
+    if is_made(data):
+        return make_images(spec, directory, split=split, limit=limit, progress=progress)
     if is_named(data):
         return load_named(data[0], spec, labels, directory, split=split, limit=limit, part=part, progress=progress)
     return load_images(data, spec, labels, directory, limit=limit, part=part, keep=_KEPT, progress=progress)

@@ -58,7 +58,11 @@ class Session(Protocol):
 
 @runtime_checkable
 class Engine(Protocol):
-    """A runtime."""
+    """A runtime.
+
+    One that can leave single operations of a precision in float (``Precision.in_float``) names such precisions in an
+    attribute ``mixes``, a tuple of ``PrecisionName``s; it need not have one.
+    """
 
     name: str
 
@@ -143,3 +147,8 @@ def engine(name: str) -> Engine:
     if name not in known:
         raise InvalidValue(f"no engine is called {name!r}; there are: {', '.join(known)}")
     return known[name]
+
+
+def mixes(runtime: Engine, precision: Precision) -> bool:
+    """Whether the engine can leave single operations of this precision in float."""
+    return precision.name in getattr(runtime, "mixes", ())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitlet.engines import mixes
 from vitlet.errors import InvalidValue, ModelUnreadable, Unsupported
 from vitlet.records import Artifact, Classifier, Device, Precision
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
     from vitlet.data.calibration import Calibration
     from vitlet.engines import Engine
+
+
+#: The last words of the operations that multiply activations by each other ("blocks.0.attention.scores").
+ATTENTION_PRODUCTS = ("scores", "weighted_sum")
 
 
 def require_variant(
@@ -31,12 +37,35 @@ def require_variant(
         InvalidValue: the precision is calibrated and there is no calibration.
     """
     known = engine.precisions()
-    if precision not in known:
+    if precision.in_float and not mixes(engine, precision):
+        plain = replace(precision, in_float=())
+        raise Unsupported(f"engine {engine.name!r} cannot leave operations of {plain} in float in vitlet")
+    if replace(precision, in_float=()) not in known:
         raise Unsupported(f"engine {engine.name!r} has no {precision}; it has {', '.join(map(str, known))}")
     if device not in devices:
         raise Unsupported(f"engine {engine.name!r} does not run on {device} in vitlet; it runs on {', '.join(devices)}")
     if precision.is_calibrated and calibration is None:
         raise InvalidValue(f"{engine.name} {precision} learns its ranges from images; give calibration images")
+
+
+def require_operations(precision: Precision, classifier: Classifier) -> None:
+    """Refuse operations to be left in float that the model does not have.
+
+    Raises:
+        InvalidValue: the message names the first of them.
+    """
+    modules = {name for name, _ in classifier.module.named_modules()}
+    for name in precision.in_float:
+        parent, _, product = name.rpartition(".")
+        if name not in modules and not (product in ATTENTION_PRODUCTS and parent in modules):
+            raise InvalidValue(
+                f"{name!r} is no operation of {classifier.reference}; `vitlet inspect` lists those there are"
+            )
+
+
+def without_attention_products(operations: Sequence[str]) -> tuple[str, ...]:
+    """Those that are modules with weights."""
+    return tuple(name for name in operations if name.rpartition(".")[2] not in ATTENTION_PRODUCTS)
 
 
 def require_same_artifact(path: Path, expected: Mapping[str, object], written: Mapping[str, object]) -> None:
@@ -69,6 +98,7 @@ def describe(
     """The record of the artifact that ``engine`` has just written to ``path`` and the companions beside it."""
     architecture = classifier.architecture
     files = (path, *(path.with_suffix(suffix) for suffix in companions))
+    kept = f"in float: {', '.join(precision.in_float)}" if precision.in_float else ""
     return Artifact(
         engine=engine.name,
         precision=precision,
@@ -77,7 +107,7 @@ def describe(
         height=architecture.image_height,
         width=architecture.image_width,
         classes=architecture.classes,
-        note=note,
+        note="; ".join(filter(None, (note, kept))),
         companions=companions,
         device=device,
     )

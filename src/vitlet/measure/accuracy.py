@@ -70,6 +70,12 @@ def expected_calibration_error(logits: np.ndarray, labels: Sequence[int], bins: 
     return float(np.abs(gaps).sum() / len(confidence))
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax, float64 [images, classes]."""
+    shares: np.ndarray = np.exp(_log_shares(logits))
+    return shares
+
+
 def _log_shares(logits: np.ndarray) -> np.ndarray:
     """The logarithms of the softmax probabilities, float64 [images, classes]."""
     values = logits.astype(np.float64)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vitlet.data.imageset import ImageSet
+from vitlet.measure.accuracy import probabilities
+
 
 @dataclass(frozen=True)
 class ClassResult:
@@ -33,6 +36,24 @@ class ChangedImage:
     label: int
     before: int
     after: int
+
+
+@dataclass(frozen=True)
+class ChangedPicture:
+    """An image whose answer changed, to be shown: ``pixels`` uint8 [height, width, 3] as the model sees it, the class
+    names of its label (empty if unknown) and of the answers ``before`` and ``after``, with the softmax probability
+    that each model gave its own.
+    """
+
+    name: str
+    truth: str
+    before: str
+    before_share: float
+    after: str
+    after_share: float
+    height: int
+    width: int
+    pixels: bytes
 
 
 def class_results(
@@ -62,4 +83,33 @@ def changed_images(logits: np.ndarray, labels: Sequence[int], standard: np.ndarr
     return tuple(
         ChangedImage(image, labels[image], int(before[image]), int(after[image]))
         for image in np.flatnonzero(after != before).tolist()
+    )
+
+
+def changed_pictures(
+    images: ImageSet, logits: np.ndarray, standard: np.ndarray, labels: Sequence[str], most: int
+) -> tuple[ChangedPicture, ...]:
+    """At most ``most`` of the images whose top answer is another than the standard's: first what was right before,
+    then what was wrong, the surer ones first. Both float32 [images, classes]; ``labels`` are the classes' names.
+    """
+    shares, standard_shares = probabilities(logits), probabilities(standard)
+
+    def order(one: ChangedImage) -> tuple[bool, float]:
+        return one.before != one.label, -float(shares[one.image, one.after])
+
+    found = sorted(changed_images(logits, images.labels, standard), key=order)[:most]
+    pixels = np.load(images.pixels_path, mmap_mode="r", allow_pickle=False)
+    return tuple(
+        ChangedPicture(
+            images.names[one.image],
+            labels[one.label] if one.label >= 0 else "",
+            labels[one.before],
+            float(standard_shares[one.image, one.before]),
+            labels[one.after],
+            float(shares[one.image, one.after]),
+            images.spec.height,
+            images.spec.width,
+            np.asarray(pixels[one.image]).tobytes(),
+        )
+        for one in found
     )

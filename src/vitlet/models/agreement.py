@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from vitlet.data.find import find_images
+from vitlet.data.made import is_made
 from vitlet.data.named import is_named
 from vitlet.data.read import read_image
 from vitlet.data.samples import bundled_images
@@ -48,7 +49,7 @@ def require_agreement(classifier: Classifier, data: Sequence[str | Path]) -> Par
 
 def _pictures(data: Sequence[str | Path]) -> list[Image.Image]:
     paths = [str(path) for path in data]
-    if not paths or "-" in paths or is_named(paths):  # standard input can be read only once
+    if not paths or "-" in paths or is_named(paths) or is_made(paths):  # standard input can be read only once
         paths = [str(bundled_images())]
     pictures: list[Image.Image] = []
     for source in find_images(paths):

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from vitlet.certify.inspection import AttentionMaps, Inspection
 from vitlet.report.figures import percent_unit
+from vitlet.report.picture import address, picture
 from vitlet.report.template import fill
 
-if TYPE_CHECKING:
-    import PIL.Image
-
-#: Longest edge of a picture in pixels, and that up to which it is stored as it is.
-_LONGEST, _SMALL = 256, 96
+#: Longest edge of a picture in pixels.
+_LONGEST = 256
 #: What lies over the image: opacity of 255 without attention (black) and with the most of it (this colour).
 _LEAST, _MOST, _GLOW = 130, 205, (255, 150, 30)
 
@@ -90,18 +85,8 @@ def _figure(number: int, maps: AttentionMaps) -> Figure:
         covers += [Cover(f"{name}, original", _cover(one, most)), Cover(f"{name}, int8", _cover(other, most))]
     moved = percent_unit(maps.rollout_moved), percent_unit(maps.last_moved)
     name = "/".join(Path(maps.image).parts[-2:])
-    return Figure(maps, name, f"image-{number}", _picture(maps), tuple(covers), *moved)
-
-
-def _picture(maps: AttentionMaps) -> str:
-    """The image as the model sees it, small enough for a page: exact where it is tiny, else JPEG."""
-    from PIL import Image
-
-    image = Image.frombytes("RGB", (maps.width, maps.height), maps.pixels)
-    if max(image.size) <= _SMALL:
-        return _address(image, "PNG")
-    image.thumbnail((_LONGEST, _LONGEST))
-    return _address(image, "JPEG", quality=85)
+    shown = picture(maps.pixels, maps.height, maps.width, _LONGEST)
+    return Figure(maps, name, f"image-{number}", shown, tuple(covers), *moved)
 
 
 def _cover(shares: tuple[tuple[float, ...], ...], most: float) -> str:
@@ -114,10 +99,4 @@ def _cover(shares: tuple[tuple[float, ...], ...], most: float) -> str:
             strength = share / most if most > 0 else 0.0
             content += bytes(round(strength * part) for part in _GLOW)
             content.append(round(_LEAST + strength * (_MOST - _LEAST)))
-    return _address(Image.frombytes("RGBA", (len(shares[0]), len(shares)), bytes(content)), "PNG")
-
-
-def _address(image: PIL.Image.Image, kind: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return address(Image.frombytes("RGBA", (len(shares[0]), len(shares)), bytes(content)), "PNG")

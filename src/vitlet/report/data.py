@@ -8,15 +8,26 @@ from functools import cached_property
 
 from vitlet.bundle.manifest import NO_IMAGES, Images, Manifest, ModelFile
 from vitlet.certify.certificate import Certificate
+from vitlet.certify.inspection import Sensitivities
 from vitlet.errors import InvalidValue
-from vitlet.measure.statistics import Latency, Speedup, latency_summary, noise_floor, speedup
+from vitlet.measure.damage import ChangedPicture
+from vitlet.measure.statistics import (
+    Latency,
+    LatencyClaim,
+    Speedup,
+    latency_claim,
+    latency_summary,
+    noise_floor,
+    speedup,
+)
 from vitlet.measure.verdict import Verdict
 from vitlet.records import Architecture, Environment, ImageSpec, Measurement, Parity
 
 
 @dataclass(frozen=True)
 class Row:
-    """One variant as a section shows it. ``speed`` is against the baseline; ``None`` if not comparable."""
+    """One variant as a section shows it. ``speed`` is against the baseline; ``None`` if not comparable. ``claim`` is
+    its latency with its interval, if it was timed."""
 
     index: int
     measurement: Measurement
@@ -25,6 +36,7 @@ class Row:
     verdict: Verdict
     is_best: bool
     is_baseline: bool
+    claim: LatencyClaim | None = None
 
     @property
     def name(self) -> str:
@@ -37,7 +49,8 @@ class ReportData:
 
     ``best`` and ``baseline`` are places in ``measurements``. ``verdicts`` hold one word for each of
     them, or are empty and told from the speed-ups. ``model`` is the file in the bundle that the
-    report lies in, if it lies in one.
+    report lies in, if it lies in one. ``changed`` are images to show whose answer changed, ``sensitivities`` what
+    quantizing each operation costs.
     """
 
     reference: str
@@ -60,6 +73,8 @@ class ReportData:
     model: ModelFile | None = None
     note: str = ""
     certificate: Certificate | None = None
+    changed: tuple[ChangedPicture, ...] = ()
+    sensitivities: Sensitivities | None = None
 
     def __post_init__(self) -> None:
         count = len(self.measurements)
@@ -70,7 +85,12 @@ class ReportData:
             raise InvalidValue(f"{len(self.verdicts)} verdicts on {count} measurements")
 
     @classmethod
-    def of(cls, manifest: Manifest) -> ReportData:
+    def of(
+        cls,
+        manifest: Manifest,
+        changed: tuple[ChangedPicture, ...] = (),
+        sensitivities: Sensitivities | None = None,
+    ) -> ReportData:
         """The report of a bundle."""
         m = manifest
         return cls(
@@ -94,6 +114,8 @@ class ReportData:
             model=m.model,
             note=m.note,
             certificate=m.certificate,
+            changed=changed,
+            sensitivities=sensitivities,
         )
 
     @cached_property
@@ -113,6 +135,7 @@ class ReportData:
                     verdict=verdict,
                     is_best=index == self.best and measurement.status == "ok",
                     is_baseline=index == self.baseline,
+                    claim=latency_claim(measurement, noise=noise),
                 )
             )
         return tuple(rows)

@@ -11,10 +11,12 @@ from markupsafe import Markup
 
 from vitlet.bundle.manifest import Manifest
 from vitlet.report import (
+    changed,
     checks,
     environment,
     execution,
     glossary,
+    layers,
     recipe,
     steadiness,
     tradeoff,
@@ -29,7 +31,9 @@ from vitlet.report.template import fill
 SECTIONS = (
     verdict.section,
     tradeoff.section,
+    changed.section,
     variants.section,
+    layers.section,
     execution.section,
     weight.section,
     steadiness.section,
@@ -38,6 +42,9 @@ SECTIONS = (
     recipe.section,
     glossary.section,
 )
+
+#: Beside the house's own.
+_STYLES = ("inspection.css",)
 
 _TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -70,7 +77,9 @@ def render_report(data: ReportData | Manifest) -> str:
     """
     if isinstance(data, Manifest):
         data = ReportData.of(data)
-    return document(f"{data.reference}: vitlet report", data.vitlet_version, [section(data) for section in SECTIONS])
+    return document(
+        f"{data.reference}: vitlet report", data.vitlet_version, [section(data) for section in SECTIONS], *_STYLES
+    )
 
 
 def document(title: str, version: str, pieces: Sequence[Markup], *styles: str) -> str:

@@ -1,12 +1,15 @@
-"""A scatter plot as SVG: one point a variant, labels that do not overlap, details on hover and focus."""
+"""A scatter plot as SVG: one point a variant, its file's size as area, with intervals both ways and the line of those
+that none beats in both; labels that do not overlap, details on hover and focus."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from vitlet.measure.statistics import LatencyClaim
 from vitlet.records import Measurement
 from vitlet.report.data import Row
 from vitlet.report.figures import DASH, SPACE, megabytes_unit, milliseconds, speed
@@ -16,6 +19,8 @@ from vitlet.report.template import fill
 
 #: Width of a character of the monospaced font of labels and details, as a share of its size.
 _CHARACTER = 0.61
+#: The radius of the largest file's point, and of the smallest as a share of it.
+_LARGEST, _LEAST = 11.0, 0.35
 _TIP_FONT = 12
 _TIP_LINE = 17
 _REGION_TEXT = "slower than doing nothing"
@@ -23,14 +28,15 @@ _REGION_TEXT = "slower than doing nothing"
 
 @dataclass(frozen=True)
 class Quality:
-    """What stands on the upward axis: a value in per cent of a row, over how many images it was taken,
-    and whether less of it is better.
+    """What stands on the upward axis: a value in per cent of a row, over how many images it was taken, half of its
+    interval against the baseline, and whether less of it is better.
     """
 
     title: str
     value: Callable[[Measurement], float | None]
     show: Callable[[Measurement], str]
     images: Callable[[Measurement], int] = lambda m: m.images
+    half_width: Callable[[Measurement], float | None] = lambda m: None
     lower_is_better: bool = False
 
 
@@ -57,21 +63,21 @@ CANVASES = (Canvas("wide", 1120, 480, 13, 34, 8), Canvas("narrow", 358, 440, 11,
 
 @dataclass(frozen=True)
 class Mark:
-    """A row as it is drawn, in pixels: the point (``x``, ``y``), its p90, its label and its details."""
+    """A row as it is drawn, in pixels: the point (``x``, ``y``), the ends of its intervals, its label and details."""
 
     row: Row
     x: float
     y: float
-    x90: float
+    radius: float
+    left: float
+    right: float
+    top: float
+    bottom: float
     colour: int
     lines: tuple[str, str]
     tip: tuple[str, ...]
     tip_box: Box
     label: Label | None = None
-
-    @property
-    def radius(self) -> float:
-        return 7.0 if self.row.is_best else 5.5
 
     @property
     def reach(self) -> float:
@@ -108,13 +114,13 @@ M{{ plot.left }} {{ baseline.y|px }}H{{ plot.right }}"/>
 {% for m in marks if m.label and m.label.leader %}{% set l = m.label.leader %}
 <path class="leader" d="M{{ l.x1|px }} {{ l.y1|px }}L{{ l.x2|px }} {{ l.y2|px }}"/>
 {% endfor %}
+{% if front %}<path class="front" d="{{ front }}"/>{% endif %}
 {% for m in marks|reverse %}
-{% if m.x90 > m.x %}
-<path class="spread c{{ m.colour }}" d="M{{ m.x|px }} {{ m.y|px }}H{{ m.x90|px }}m0-4v8"/>
-{% endif %}
-{% if m.row.is_best %}<circle class="halo" cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ m.radius + 4 }}"/>{% endif %}
+<path class="spread c{{ m.colour }}" d="M{{ m.left|px }} {{ m.y|px }}H{{ m.right|px }}\
+{% if m.bottom > m.top %}M{{ m.x|px }} {{ m.top|px }}V{{ m.bottom|px }}{% endif %}"/>
+{% if m.row.is_best %}<circle class="halo" cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ (m.radius + 4)|px }}"/>{% endif %}
 <circle class="dot c{{ m.colour }}{{ " hollow" if m.row.measurement.precision == "fp32" }}" \
-cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ m.radius }}"/>
+cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ m.radius|px }}"/>
 {% endfor %}
 {% for m in marks if m.label %}{% set b = m.label.box %}
 <text class="label" font-size="{{ canvas.font }}">\
@@ -123,7 +129,7 @@ cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ m.radius }}"/>
 {% endfor %}
 {% for m in marks %}{% set t = m.tip_box %}
 <g class="hit" tabindex="0" role="img" aria-label="{{ m.tip|join(", ") }}">\
-<circle class="area" cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ m.reach + 4 }}"/>
+<circle class="area" cx="{{ m.x|px }}" cy="{{ m.y|px }}" r="{{ (m.reach + 4)|px }}"/>
 <g class="tip" aria-hidden="true">\
 <rect x="{{ t.left|px }}" y="{{ t.top|px }}" width="{{ (t.right - t.left)|px }}" \
 height="{{ (t.bottom - t.top)|px }}" rx="6"/>
@@ -145,9 +151,10 @@ each tells its own when pointed at, touched or tabbed to.</figcaption>
 def draw(rows: Sequence[Row], quality: Quality, canvas: Canvas, colours: Mapping[str, int]) -> Markup:
     """Draw rows, all of which have a latency and the quality; ``colours`` are numbers by engine."""
     plot = canvas.plot
-    x = latency_scale([p for row in rows for p in _spread(row)], plot.left, plot.right)
+    x = latency_scale([p for row in rows for p in _interval(row)], plot.left, plot.right)
     y = _quality_scale(rows, quality, plot)
-    marks = [_mark(row, quality, canvas, x, y, colours[row.measurement.engine]) for row in rows]
+    largest = max((row.measurement.size_bytes or 0 for row in rows), default=0)
+    marks = [_mark(row, quality, canvas, x, y, colours[row.measurement.engine], largest) for row in rows]
     baseline = next((mark for mark in marks if mark.row.is_baseline), None)
     slower = Box(baseline.x, plot.top, plot.right, plot.bottom) if baseline else None
     region = _region_text(slower, canvas, marks) if slower else None
@@ -159,6 +166,7 @@ def draw(rows: Sequence[Row], quality: Quality, canvas: Canvas, colours: Mapping
         marks=labelled,
         unlabelled=sum(mark.label is None for mark in labelled),
         baseline=baseline,
+        front=_front(marks),
         slower=slower,
         region=region,
         region_text=_REGION_TEXT,
@@ -175,16 +183,22 @@ def shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
-def _mark(row: Row, quality: Quality, canvas: Canvas, x: Scale, y: Scale, colour: int) -> Mark:
-    m = row.measurement
-    p50, p90 = _spread(row)
-    at_x, at_y = x(p50), y(_known(quality, row))
+def _mark(row: Row, quality: Quality, canvas: Canvas, x: Scale, y: Scale, colour: int, largest: int) -> Mark:
+    m, plot = row.measurement, canvas.plot
+    claim = _claim(row)
+    # Only the best's upright interval is drawn: there would be too many lines.
+    value, half = _known(quality, row), (quality.half_width(m) or 0.0) if row.is_best else 0.0
+    at_x, at_y = x(claim.ms), y(value)
     tip = _details(row, quality, int((canvas.width - 30) / (_TIP_FONT * _CHARACTER)))
     return Mark(
         row=row,
         x=at_x,
         y=at_y,
-        x90=x(p90),
+        radius=_LARGEST * max(_LEAST, math.sqrt((m.size_bytes or 0) / largest)) if largest else _LARGEST / 2,
+        left=x(claim.low_ms),
+        right=x(claim.high_ms),
+        top=max(plot.top, min(y(value + half), y(value - half))),
+        bottom=min(plot.bottom, max(y(value + half), y(value - half))),
         colour=colour,
         lines=(shorten(m.engine, canvas.longest), shorten(m.precision, canvas.longest)),
         tip=tip,
@@ -194,11 +208,14 @@ def _mark(row: Row, quality: Quality, canvas: Canvas, x: Scale, y: Scale, colour
 
 def _details(row: Row, quality: Quality, longest: int) -> tuple[str, ...]:
     m = row.measurement
-    p50, p90 = _spread(row)
-    lines = [row.name, milliseconds(p50) + (f", {speed(row.speed)}" if row.speed else "")]
-    if p90 > p50:
-        lines.append(f"p90 {milliseconds(p90)}")
+    claim = _claim(row)
+    lines = [row.name, milliseconds(claim.ms) + (f", {speed(row.speed)}" if row.speed else "")]
+    lines.append(f"95 %: {claim.low_ms:.3g} to {milliseconds(claim.high_ms)}".replace(" %", f"{SPACE}%"))
+    if row.latency and row.latency.p90:
+        lines.append(f"p90 {milliseconds(row.latency.p90)}")
     lines.append(quality.show(m))
+    if (half := quality.half_width(m)) is not None:
+        lines.append(f"±{half:.2g}{SPACE}points against the original")
     for value, what in ((m.size_bytes, "file"), (m.peak_memory_bytes, "memory")):
         if (text := megabytes_unit(value)) != DASH:
             lines.append(f"{text} {what}")
@@ -222,7 +239,7 @@ def _labelled(marks: Sequence[Mark], canvas: Canvas, region: Box | None) -> list
         Point(m.x, m.y, m.reach, max(map(len, m.lines)) * canvas.font * _CHARACTER + 2, 2.5 * canvas.font)
         for m in order
     ]
-    obstacles = [Box(m.x, m.y - 4, m.x90, m.y + 4) for m in order if m.x90 > m.x + m.reach]
+    obstacles = [Box(m.left, m.y - 2, m.right, m.y + 2) for m in order if m.right > m.x + m.reach]
     if region is not None:
         obstacles.append(region)
     plot = canvas.plot
@@ -242,7 +259,7 @@ def _region_text(slower: Box, canvas: Canvas, marks: Sequence[Mark]) -> Box | No
     right = slower.right - 6
     for top in (slower.top + 6, slower.bottom - height - 6):
         box = Box(right - width, top, right, top + height)
-        if slower.holds(box) and not any(box.meets(Box(m.x, m.y, m.x90, m.y), m.reach) for m in marks):
+        if slower.holds(box) and not any(box.meets(Box(m.left, m.y, m.right, m.y), m.reach) for m in marks):
             return box
     return None
 
@@ -256,6 +273,11 @@ def _percent_ticks(y: Scale) -> list[tuple[float, str]]:
 
 def _quality_scale(rows: Sequence[Row], quality: Quality, plot: Box) -> Scale:
     values = [_known(quality, row) for row in rows]
+    for row in rows:
+        half = quality.half_width(row.measurement) if row.is_best else None
+        values += (
+            [] if half is None else [max(0.0, _known(quality, row) - half), min(100.0, _known(quality, row) + half)]
+        )
     if quality.lower_is_better:
         return Scale(0.0, max(*values, 1e-3) * 1.15, plot.top + 16, plot.bottom)
     # One image more or less must not look like a leap: of 30 it is 3.3 points.
@@ -263,11 +285,26 @@ def _quality_scale(rows: Sequence[Row], quality: Quality, plot: Box) -> Scale:
     return share_scale(values, plot.bottom, plot.top, least=max(1.0, min(200 / max(1, fewest), 100.0)))
 
 
-def _spread(row: Row) -> tuple[float, float]:
-    """p50 and p90, or p50 twice where p90 is not known."""
-    if row.latency is None:
+def _front(marks: Sequence[Mark]) -> str:
+    """The line through those that none beats both in latency and in quality, as a path; empty for fewer than two."""
+    best: list[Mark] = []
+    for mark in sorted(marks, key=lambda m: (m.x, m.y)):
+        if not best or mark.y < best[-1].y:
+            best.append(mark)
+    if len(best) < 2:
+        return ""
+    steps = (f"H{m.x:.1f}V{m.y:.1f}" for m in best[1:])
+    return f"M{best[0].x:.1f} {best[0].y:.1f}{''.join(steps)}"
+
+
+def _claim(row: Row) -> LatencyClaim:
+    if row.claim is None:
         raise ValueError(f"{row.name} was not timed")
-    return row.latency.p50, row.latency.p90 or row.latency.p50
+    return row.claim
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    return _claim(row).low_ms, _claim(row).high_ms
 
 
 def _known(quality: Quality, row: Row) -> float:

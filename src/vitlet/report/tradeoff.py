@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from markupsafe import Markup
 
+from vitlet.records import Measurement
 from vitlet.report.data import ReportData
 from vitlet.report.figures import SPACE, error_percent, percent_unit
 from vitlet.report.scatter import CANVASES, Quality, draw
@@ -19,12 +22,14 @@ _QUALITIES = (
         lambda m: None if m.top1 is None else 100 * m.top1,
         lambda m: f"{percent_unit(m.top1, m.labelled_images)} right",
         lambda m: m.labelled_images,
+        lambda m: _half_width(m, m.labelled_images),
     ),
     Quality(
         "Agreement with the uncompressed model",
         lambda m: None if m.agreement is None else 100 * m.agreement,
         lambda m: f"{percent_unit(m.agreement, m.images)} same answer",
         lambda m: m.images,
+        lambda m: None,
     ),
     Quality(
         "Logits error",
@@ -33,6 +38,16 @@ _QUALITIES = (
         lower_is_better=True,
     ),
 )
+
+
+def _half_width(m: Measurement, images: int) -> float | None:
+    """Half of the 95 % interval of a difference of accuracies on the same images, in points: no more answers can have
+    become right or wrong than have changed, so its variance is at most their share over the number of images.
+    """
+    if m.agreement is None or not images:
+        return None
+    return 100 * 1.96 * math.sqrt((1 - m.agreement) / images)
+
 
 _TEMPLATE = """
 <section aria-labelledby="tradeoff">
@@ -47,9 +62,13 @@ _TEMPLATE = """
 {% endfor %}
 <li><svg width="12" height="12" aria-hidden="true"><circle class="dot hollow c0" cx="6" cy="6" r="4.5"/></svg>\
 fp32 (hollow)</li>
-{% if has_spread %}
-<li><svg width="26" height="12" aria-hidden="true"><path class="spread c0" d="M1 6H24m0-4v8"/></svg>p50 to p90</li>
-{% endif %}
+<li><svg width="26" height="12" aria-hidden="true"><path class="spread c0" d="M1 6H25M13 0V12"/></svg>\
+95 % intervals{{ " (upright: of the best, against the uncompressed model)" \
+if quality.title == "Top-1 accuracy" }}</li>
+<li><svg width="26" height="12" aria-hidden="true"><circle class="dot c0" cx="5" cy="6" r="3"/>\
+<circle class="dot c0" cx="18" cy="6" r="5"/></svg>area: size of the file</li>
+<li><svg width="26" height="12" aria-hidden="true"><path class="front" d="M1 10H13V3H25"/></svg>\
+none is better in both</li>
 </ul>
 {% if missing %}<p class="note">Not in the plot, for want of a value: {{ missing|join(", ") }}.</p>{% endif %}
 </section>
@@ -69,7 +88,6 @@ def section(data: ReportData) -> Markup:
         _TEMPLATE,
         quality=quality,
         has_baseline=any(row.is_baseline for row in rows),
-        has_spread=any(row.latency and row.latency.p90 for row in rows),
         drawings=[draw(rows, quality, canvas, colours) for canvas in CANVASES],
         colours={row.measurement.engine: colours[row.measurement.engine] for row in rows},
         missing=[row.name for row in data.measured if row not in rows],

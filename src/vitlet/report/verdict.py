@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from vitlet.certify.sentences import sentence
+from vitlet.certify.sentences import latency_sentence, sentence
 from vitlet.records import TimmArchitecture
 from vitlet.report.data import ReportData, Row
 from vitlet.report.figures import (
@@ -57,6 +57,7 @@ _TEMPLATE = """
 {% endif %}
 {% if certain %}
 <p class="certain {{ data.certificate.outcome or "" }}">{{ certain }}</p>
+{% if latency %}<p class="certain">{{ latency }}</p>{% endif %}
 {% endif %}
 {% if rest %}
 <ul class="sentences">
@@ -77,8 +78,14 @@ def section(data: ReportData) -> Markup:
         headline=headline,
         tiles=_tiles(data),
         certain="" if data.certificate is None else f"{_capital(sentence(data.certificate))}.",
+        latency=_latency_claim(data),
         rest=data.sentences[1:],
     )
+
+
+def _latency_claim(data: ReportData) -> str:
+    told = "" if data.certificate is None else latency_sentence(data.certificate)
+    return f"Latency: {told}." if told else ""
 
 
 def _capital(text: str) -> str:

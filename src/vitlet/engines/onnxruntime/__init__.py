@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_variant, with_ending
+from vitlet.engines.artifacts import describe, require_operations, require_variant, with_ending
 from vitlet.errors import Unsupported
 from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
 
@@ -39,6 +39,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    mixes = ("int8-dynamic", "int8-static")
 
     def available(self) -> Availability:
         """Whether ONNX Runtime is installed; export needs the ``onnx`` package besides."""
@@ -70,10 +71,11 @@ class OnnxRuntimeEngine:
         Raises:
             Unsupported: the precision is unknown, a package is missing, or the model cannot be
                 exported, is above 2 GB or has no linear to quantize.
-            InvalidValue: int8-static without calibration.
+            InvalidValue: int8-static without calibration, or no such operation to leave in float.
             NotWritable: the file cannot be written.
         """
         require_variant(self, precision, calibration, device)
+        require_operations(precision, classifier)
         for package, name in (("onnxruntime", "ONNX Runtime"), ("onnx", "the package onnx")):
             if find_spec(package) is None:
                 raise Unsupported(f"{name} is not installed; {_INSTALL}")
@@ -144,6 +146,7 @@ def _quantize(model: onnx.ModelProto, precision: Precision, calibration: Calibra
     """Quantize ``model`` in place; return the bits of the weights in int8 products by ONNX Runtime (0 if
     there are none), and a note on what stayed fp32.
     """
+    from vitlet.engines.artifacts import without_attention_products
     from vitlet.engines.onnxruntime.int4 import int4_weights
     from vitlet.engines.onnxruntime.int8 import dynamic_int8, static_int8
     from vitlet.engines.onnxruntime.linear import share_in_linears
@@ -151,15 +154,17 @@ def _quantize(model: onnx.ModelProto, precision: Precision, calibration: Calibra
     from vitlet.engines.onnxruntime.ranges import learn_ranges
 
     bits = 7 if clips_products() else 8
+    # The products between activations are in float as it is.
+    in_float = without_attention_products(precision.in_float)
     note = _note(share_in_linears(model), precision)
     if precision.name in _INT4_BLOCK:
         int4_weights(model, block=_INT4_BLOCK[precision.name], int8_products=precision.name == "int4-dynamic")
         return 0, note
     if precision.name == "int8-static":
         assert calibration is not None  # require_variant saw to it
-        static_int8(model, bits, learn_ranges(model, calibration))
+        static_int8(model, bits, learn_ranges(model, calibration), in_float)
     else:
-        dynamic_int8(model, bits)
+        dynamic_int8(model, bits, in_float)
     return bits, note
 
 

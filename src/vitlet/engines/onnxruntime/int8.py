@@ -11,7 +11,7 @@ Softmax, LayerNorm, GELU, residuals and the products between activations stay in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -21,20 +21,24 @@ from vitlet.engines.onnxruntime.ranges import Range
 from vitlet.engines.onnxruntime.rewrite import CONTRIB, Rewriter, node
 
 
-def dynamic_int8(model: onnx.ModelProto, weight_bits: int) -> None:
-    """Give every linear int8 weights and activations quantized by their own range, in place."""
+def dynamic_int8(model: onnx.ModelProto, weight_bits: int, in_float: Collection[str] = ()) -> None:
+    """Give every linear but those of the operations ``in_float`` int8 weights and activations quantized by their own
+    range, in place.
+    """
 
     def make(edges: Rewriter, number: int, linear: Linear) -> Sequence[onnx.NodeProto]:
         weight, scale = _quantized(edges, number, linear, weight_bits)
         inputs = [linear.input, weight, scale, "", linear.bias]
         return [node("DynamicQuantizeMatMul", inputs[: 5 if linear.bias else 3], linear.output, domain=CONTRIB)]
 
-    replace_linears(model, make)
+    replace_linears(model, make, in_float)
 
 
-def static_int8(model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, Range]) -> None:
-    """Give every linear int8 weights and activations quantized by ``ranges`` (of each linear's
-    input, by name), in place.
+def static_int8(
+    model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, Range], in_float: Collection[str] = ()
+) -> None:
+    """Give every linear but those of the operations ``in_float`` int8 weights and activations quantized by ``ranges``
+    (of each linear's input, by name), in place.
     """
     made: dict[str, tuple[str, str, str]] = {}
 
@@ -54,7 +58,7 @@ def static_int8(model: onnx.ModelProto, weight_bits: int, ranges: Mapping[str, R
         nodes.append(node("MatMulIntegerToFloat", inputs, linear.output, domain=CONTRIB))
         return nodes
 
-    replace_linears(model, make)
+    replace_linears(model, make, in_float)
 
 
 def activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from vitlet.engines.onnxruntime.operations import owner, prefixes_of
 from vitlet.engines.onnxruntime.rewrite import Rewriter, attribute, use_contrib
 from vitlet.errors import Unsupported
 
@@ -46,12 +47,28 @@ def share_in_linears(model: onnx.ModelProto) -> float:
     return min(1.0, sum(sizes) / sum(math.prod(tensor.dims) for tensor in constants))
 
 
-def replace_linears(model: onnx.ModelProto, make: Callable[[Rewriter, int, Linear], Sequence[onnx.NodeProto]]) -> None:
-    """Put the nodes that ``make`` returns for (graph, number, linear) in the place of each linear, in place."""
-    edges = Rewriter(model.graph)
+def replace_linears(
+    model: onnx.ModelProto,
+    make: Callable[[Rewriter, int, Linear], Sequence[onnx.NodeProto]],
+    in_float: Collection[str] = (),
+) -> None:
+    """Put the nodes that ``make`` returns for (graph, number, linear) in the place of each linear, in place, but for
+    those of the operations ``in_float``.
+
+    Raises:
+        Unsupported: the graph does not tell which linear one of them is, or no linear is left.
+    """
+    edges, prefixes = Rewriter(model.graph), prefixes_of(in_float)
     linears = find_linears(edges)
+    owners = [owner(linear.nodes[0].name, prefixes) for linear in linears]
+    lost = sorted(set(in_float) - set(owners))
+    if lost:
+        raise Unsupported(f"ONNX Runtime's graph of this model does not tell which of its products is {lost[0]!r}")
+    if all(owners):
+        raise Unsupported("no linear layer is left to quantize; use fp32")
     for number, linear in enumerate(linears):
-        edges.replace(linear.nodes, make(edges, number, linear))
+        if not owners[number]:
+            edges.replace(linear.nodes, make(edges, number, linear))
     edges.finish()
     use_contrib(model)
 

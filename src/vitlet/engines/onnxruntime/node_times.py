@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vitlet.engines.inputs import checked_threads
+from vitlet.engines.onnxruntime.operations import owner, prefixes_of
 from vitlet.engines.onnxruntime.session import OnnxSession, load, session_options
 from vitlet.errors import Unsupported
 from vitlet.records import Artifact
@@ -20,8 +21,6 @@ _WARM_UP = 10
 _ENDING = "_kernel_time"
 #: Nodes that belong to the product after them, and after which they stand.
 _BEFORE, _AFTER = {"QuantizeLinear"}, {"ReorderOutput"}
-#: What ``patches_as_linear`` and an output's own name make of the names of two operations.
-_OTHER_NAMES = {"/Transpose_output_0": "embed", "logits": "head"}
 
 
 def profile_in_turns(
@@ -42,7 +41,7 @@ def profile_in_turns(
             for _, session in opened if number % 2 == 0 else reversed(opened):
                 session.run(image)
         events = [_events(inference) for inference, _ in opened]
-    prefixes = {_path(name): name for name in operations}
+    prefixes = prefixes_of(operations)
     return [_by_operation(found, _WARM_UP + runs, prefixes) for found in events]
 
 
@@ -80,7 +79,7 @@ def _by_operation(
 
 def _owners(events: Sequence[Mapping[str, Any]], prefixes: Mapping[str, str]) -> list[str]:
     """For each event of a run the operation that it belongs to, or ""."""
-    owners = [_owner(event["name"], prefixes) for event in events]
+    owners = [owner(event["name"], prefixes) for event in events]
     kinds = [event["args"]["op_name"] for event in events]
     for place in range(len(events) - 1, -1, -1):
         if kinds[place] in _BEFORE and not owners[place]:
@@ -88,23 +87,3 @@ def _owners(events: Sequence[Mapping[str, Any]], prefixes: Mapping[str, str]) ->
         elif kinds[place] in _AFTER and place and not owners[place]:
             owners[place] = owners[place - 1]
     return owners
-
-
-def _owner(node: str, prefixes: Mapping[str, str]) -> str:
-    for other, name in _OTHER_NAMES.items():
-        if node.startswith(f"{other}/") and name in prefixes.values():
-            return name
-    parent = node.rpartition("/")[0]
-    while parent:
-        if parent in prefixes:
-            return prefixes[parent]
-        parent = parent.rpartition("/")[0]
-    return ""
-
-
-def _path(name: str) -> str:
-    """How the exporter calls a module's nodes: "blocks.0.mlp.up" -> "/blocks/blocks.0/mlp/up"."""
-    parts: list[str] = []
-    for part in name.split("."):
-        parts.append(f"{parts[-1]}.{part}" if part.isdigit() and parts else part)
-    return "/" + "/".join(parts)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitlet.engines import Session
-from vitlet.engines.artifacts import describe, require_variant, with_ending
+from vitlet.engines.artifacts import describe, require_operations, require_variant, with_ending
 from vitlet.records import Artifact, Availability, Classifier, Device, Execution, Precision
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    mixes = ("int8-static", "int8-static-bf16")
 
     def available(self) -> Availability:
         """Whether OpenVINO is installed; NNCF, which the small precisions need, is looked for on export."""
@@ -70,10 +71,11 @@ class OpenVinoEngine:
         Raises:
             Unsupported: the precision is unknown or cannot be had here, OpenVINO or NNCF is missing,
                 or the model cannot be converted.
-            InvalidValue: int8-static without calibration images.
+            InvalidValue: int8-static without calibration images, or no such operation to leave in float.
             NotWritable: the files cannot be written.
         """
         require_variant(self, precision, calibration, device)
+        require_operations(precision, classifier)
         _require_installed(precision)
         from vitlet.engines.openvino.file import WEIGHTS, write_model
         from vitlet.engines.openvino.graph import to_openvino
@@ -139,7 +141,7 @@ def _in_precision(model: Any, precision: Precision, calibration: Calibration | N
         return with_half_weights(model), Int8Products()
     if calibration is not None and precision.is_calibrated:
         bits = weight_bits()
-        return quantized(model, calibration, bits), Int8Products(weight_bits=bits)
+        return quantized(model, calibration, bits, precision.in_float), Int8Products(weight_bits=bits)
     dynamic_group = group_size(model, precision) if precision.name.endswith("dynamic") else 0
     return with_small_weights(model, precision), Int8Products(dynamic_group)
 

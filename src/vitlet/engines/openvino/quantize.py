@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
 from vitlet.data.calibration import Calibration
+from vitlet.engines.artifacts import ATTENTION_PRODUCTS
 from vitlet.engines.openvino.quiet import last_line, nncf, openvino, silenced
 from vitlet.errors import Unsupported
 from vitlet.records import Precision
@@ -14,13 +16,14 @@ from vitlet.records import Precision
 #: SmoothQuant's share of an activation's range that moves into the weights (2211.10438, eq. 4).
 _SMOOTHING = 0.5
 _SMALL_TYPES, _FLOAT_TYPES = {"i8", "u8", "i4", "u4"}, {"f32", "f16"}
+_PRODUCTS = {"MatMul", "Convolution", "ScaledDotProductAttention"}
 _LARGEST_GROUP = {"int8": 128, "int4": 64}
 _SMALLEST_GROUP = 32
 
 
-def quantized(model: Any, calibration: Calibration, weight_bits: int) -> Any:
-    """``openvino.Model`` with int8 weights (per output channel) and activations (per tensor). With 7
-    ``weight_bits`` the weights use but half of their range.
+def quantized(model: Any, calibration: Calibration, weight_bits: int, in_float: Sequence[str] = ()) -> Any:
+    """``openvino.Model`` with int8 weights (per output channel) and activations (per tensor), but for the operations
+    ``in_float``. With 7 ``weight_bits`` the weights use but half of their range.
 
     What NNCF's transformer settings leave open was chosen on vitlet's bundled model (500 images, 128
     of them to calibrate; relative error of the logits in brackets). Ranges are the smallest and
@@ -32,9 +35,10 @@ def quantized(model: Any, calibration: Calibration, weight_bits: int) -> Any:
     ones (0.015) and cost 1 % of the latency.
 
     Raises:
-        Unsupported: NNCF fails on this model.
+        Unsupported: NNCF fails on this model, or its graph does not tell where one of the operations is.
     """
     toolkit = nncf()
+    kept = [name for operation in in_float for name in _nodes_of(model, operation)]
     with silenced():
         ranges = import_module("nncf.quantization.range_estimator").RangeEstimatorParametersSet
         smoothing = import_module("nncf.quantization.advanced_parameters").AdvancedSmoothQuantParameters
@@ -51,10 +55,26 @@ def quantized(model: Any, calibration: Calibration, weight_bits: int) -> Any:
                 preset=toolkit.QuantizationPreset.MIXED,
                 subset_size=len(calibration),
                 fast_bias_correction=True,
+                ignored_scope=toolkit.IgnoredScope(names=kept),
                 advanced_parameters=settings,
             )
         except Exception as error:  # graphs that NNCF does not know make it raise anything
             raise Unsupported(f"NNCF cannot quantize this model ({last_line(error)}); use fp32") from error
+
+
+def _nodes_of(model: Any, operation: str) -> list[str]:
+    """The nodes that multiply for an operation, a module's path ("blocks.0.mlp.up")."""
+    parent, _, product = operation.rpartition(".")
+    # Both products of attention are one node, of their module.
+    module = parent if product in ATTENTION_PRODUCTS else operation
+    found = [
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() in _PRODUCTS and node.get_friendly_name().startswith(f"__module.{module}/")
+    ]
+    if not found:
+        raise Unsupported(f"OpenVINO's graph of this model does not tell which of its products is {operation!r}")
+    return found
 
 
 def with_small_weights(model: Any, precision: Precision) -> Any:
