@@ -1,0 +1,210 @@
+"""The whole job: from a model's name to a folder to ship."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
+from vitlet.bundle.write import check_writable, write_bundle
+from vitlet.certify.inspection import Sensitivities
+from vitlet.certify.journal import Journal, open_journal, state_folder
+from vitlet.certify.search import Wish, search
+from vitlet.data.gather import Wanted, gather, gather_parts
+from vitlet.data.made import is_made
+from vitlet.engines.variants import Variant, variants
+from vitlet.errors import InvalidValue, NoImages, OverBudget, Unsupported
+from vitlet.measure.budget import NO_BUDGET, Budget
+from vitlet.measure.settings import MeasureSettings
+from vitlet.measure.statistics import latency_summary
+from vitlet.measure.verdict import Limits
+from vitlet.pipeline.describing import manifest_of
+from vitlet.pipeline.judging import Promise, certified
+from vitlet.pipeline.loading import loaded
+from vitlet.pipeline.measuring import Measured, all_measured, compared, gathered
+from vitlet.records import Artifact, Classifier, Device, Progress, ProgressCallback, no_progress
+from vitlet.results import Compressed
+
+NO_IMAGES = (
+    "no images were given: name a folder with --data, or say --data none to do without (then nothing is said about "
+    "accuracy)"
+)
+#: Images that the operations' sensitivity is found on for the report, and what that may take.
+_LOOKED_INTO, _MOST_SECONDS = 16, 60.0
+
+
+def compress(
+    model: str | Path | Classifier,
+    *,
+    out: str | Path,
+    data: Sequence[str | Path] = (),
+    calibration: Sequence[str | Path] = (),
+    random_weights: bool = False,
+    settings: MeasureSettings | None = None,
+    engine_names: Sequence[str] = (),
+    precision_names: Sequence[str] = (),
+    device: Device = "cpu",
+    certify_data: Sequence[str | Path] = (),
+    limit: int | None = 500,
+    certify_limit: int | None = 5000,
+    max_drop: float | None = None,
+    min_agreement: float = 0.98,
+    budget: Budget = NO_BUDGET,
+    time_limit_s: float | None = None,
+    exhaustive: bool = False,
+    confidence: float = 0.95,
+    looks: Path | None = None,
+    golden_images: int = FEW_IMAGES,
+    overwrite: bool = False,
+    check_source: bool = True,
+    command: str = "",
+    progress: ProgressCallback = no_progress,
+) -> Compressed:
+    """Do the whole job: load, check against the source library, search among the variants (``vitlet.certify.search``),
+    and write a bundle with the fastest that keeps its accuracy to within ``max_drop`` (0..1; 0.01 if none is given)
+    or, without labels, the same answer on ``min_agreement`` (0..1) of the images, and keeps to the ``budget``.
+
+    With a ``time_limit_s`` the search tries what promises most and then makes do with it; ``exhaustive`` measures every
+    variant instead, however unpromising. The images are parted (``vitlet.data.parts``): some to calibrate static
+    quantization with (unless ``calibration`` names others), at most ``limit`` to choose by, and at most
+    ``certify_limit`` (of ``certify_data``, if that is named) by which the chosen variant alone is judged: how much
+    accuracy it may have lost, with ``confidence``, and whether that is within ``max_drop``, if one is given. Too few
+    images to be parted serve for all but that; in the place of ``["none"]`` some are made (``vitlet.data.made``), and
+    they do, too. In the folder
+    ``looks`` it is remembered which images judged what, for whoever tries until one passes; ``None``: nowhere.
+    What the search finds is kept in ``out`` + ".search" until the bundle is written: another call goes on from there.
+    The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it;
+    unless that is 0, its report shows small pictures of some whose answer changed.
+
+    Raises:
+        InvalidValue: ``max_drop``, ``confidence`` or ``golden_images`` is out of its range.
+        OutputExists, NotWritable: before the work begins, if ``out`` cannot be written.
+        ParityFailed: vitlet's path gives other results than the source library
+            (``check_source=False`` goes on all the same).
+        OverBudget: nothing keeps to the budget, so nothing is written.
+        VitletError: the model or the images cannot be had.
+    """
+    promise = Promise(max_drop, confidence, looks)
+    check_count(golden_images)
+    if max_drop is not None and is_made([str(path) for path in data]) and not certify_data:
+        raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
+    settings = settings or MeasureSettings()
+    limits = Limits(min_agreement, 0.01 if max_drop is None else max_drop, budget)
+    pairs = variants(engine_names, precision_names)
+    wanted = Wanted(data, calibration, limit, certify_data, certify_limit)
+    target = Path(out)
+    check_writable(target, overwrite=overwrite)
+    if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
+        raise NoImages(NO_IMAGES)  # before a download rather than after it
+    classifier = loaded(model, progress, random_weights)
+    if not data and not classifier.random_weights and classifier.reference != "bundled":
+        raise NoImages(NO_IMAGES)
+    parity = None
+    if check_source:
+        from vitlet.models.agreement import require_agreement
+
+        progress(Progress("check", f"against {classifier.library}"))
+        parity = require_agreement(classifier, data)
+    with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch, open_journal(state_folder(target)) as journal:
+        job = searched(
+            classifier,
+            pairs,
+            wanted,
+            limits,
+            settings,
+            device,
+            time_limit_s,
+            Path(scratch),
+            journal,
+            progress,
+            exhaustive=exhaustive,
+        )
+        found = compared(
+            classifier.reference, job.measured, job.images, settings, limits, classifier.random_weights, parity
+        )
+        if found.comparison.excess:
+            late = f"; the time limit came before {job.untried} variants were tried" if job.untried else ""
+            raise OverBudget(found.comparison.sentences[0].removesuffix(".") + late, found)
+        chosen = job.exported[found.comparison.best]
+        if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
+            raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
+        comparison, threads = found.comparison, settings.threads
+        best, baseline = comparison.best, comparison.baseline
+        certificate, changed = certified(
+            job, best, baseline, promise, classifier.labels, threads, Path(scratch), progress
+        )
+        layers = looked_into(classifier, chosen, job, settings, progress)
+        progress(Progress("write", str(target)))
+        manifest = manifest_of(
+            classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
+        )
+        from vitlet.report import ReportData, render_report
+        from vitlet.report.model_card import NAME as MODEL_CARD
+        from vitlet.report.model_card import render_model_card
+
+        manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
+        pages: dict[str, str | bytes] = {
+            # Whoever keeps images out of the bundle keeps them out of the report, too.
+            "report.html": render_report(ReportData.of(manifest, changed if golden_images else (), layers)),
+            MODEL_CARD: render_model_card(manifest),
+            **parts,
+        }
+        bundle = write_bundle(target, manifest, chosen, pages, overwrite=overwrite)
+        return Compressed(bundle, found, certificate)
+
+
+def searched(
+    classifier: Classifier,
+    pairs: Sequence[Variant],
+    wanted: Wanted,
+    limits: Limits,
+    settings: MeasureSettings,
+    device: Device,
+    time_limit_s: float | None,
+    scratch: Path,
+    journal: Journal,
+    progress: ProgressCallback,
+    *,
+    exhaustive: bool,
+) -> Measured:
+    """Search among the variants for the fastest within ``limits`` (or measure them all), with images kept back to
+    certify it by. The ``journal`` keeps what the search finds."""
+    answers_matter = not classifier.random_weights
+    found = gathered(gather_parts if answers_matter else gather, classifier, pairs, wanted, scratch, progress)
+    if exhaustive:
+        return all_measured(classifier, pairs, found, settings, device, scratch, progress)
+    wish = Wish(pairs, found.images, found.calibration, limits, settings, device, answers_matter, time_limit_s)
+    best = search(classifier, wish, journal, progress)
+    return Measured(best.exported, best.measured, found.images, found.to_certify, found.twins, best.untried)
+
+
+def looked_into(
+    classifier: Classifier, chosen: Artifact, job: Measured, settings: MeasureSettings, progress: ProgressCallback
+) -> Sensitivities | None:
+    """What quantizing each operation costs, where the ``chosen`` variant is in int8 and it can be found in about
+    ``_MOST_SECONDS``; else ``None``.
+    """
+    name = {"int8-static-bf16": "int8-static"}.get(chosen.precision.name, chosen.precision.name)
+    if name not in ("int8-static", "int8-dynamic") or job.images is None or classifier.random_weights:
+        return None
+    from vitlet.certify.sensitivity import sensitivities
+    from vitlet.certify.simulation import Simulation
+    from vitlet.engines.torch.threads import using_threads
+
+    baseline = latency_summary(job.measured[0])
+    with using_threads(settings.threads):
+        try:
+            rows = range(min(_LOOKED_INTO, job.images.count))
+            few = job.images.subset(rows, job.images.pixels_path.with_name("looked-into.npy"))
+            # The ranges of the very images: nothing is judged by it.
+            simulation = Simulation(classifier.module, few.batches(1), dynamic=name == "int8-dynamic")
+        except Unsupported:
+            return None
+        # About half of a run is saved by starting at the operation that is rounded.
+        runs = 0.6 * len(simulation.operations) + 12
+        if baseline is None or runs * few.count * baseline.p50 > 1000 * _MOST_SECONDS:
+            return None
+        return sensitivities(
+            simulation, few, progress, precision="int8-dynamic" if "dynamic" in name else "int8-static"
+        )

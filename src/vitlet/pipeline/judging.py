@@ -1,0 +1,82 @@
+"""What is promised of a chosen variant, and whether images that had no part in choosing it bear that out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vitlet.certify.certificate import Certificate, certify
+from vitlet.certify.looks import count_look
+from vitlet.certify.paired import check_confidence
+from vitlet.certify.verdict import check_limit
+from vitlet.data.imageset import ImageSet
+from vitlet.data.twins import fingerprints
+from vitlet.measure.damage import ChangedPicture, changed_pictures
+from vitlet.measure.run import evaluate
+from vitlet.measure.statistics import latency_claim, noise_floor
+from vitlet.pipeline.measuring import Measured
+from vitlet.records import Artifact, ProgressCallback
+
+#: Images whose answer changed that the report shows.
+_MOST_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a certificate is to say: whether the drop is within ``limit`` (0..1), if there is one, and how surely.
+    ``looks`` is where it is remembered what these images judged (``vitlet.certify.looks``); ``None``: nowhere.
+
+    Raises:
+        InvalidValue: ``limit`` or ``confidence`` is out of its range.
+    """
+
+    limit: float | None = None
+    confidence: float = 0.95
+    looks: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_confidence(self.confidence)
+        if self.limit is not None:
+            check_limit(self.limit)
+
+    def judge(self, images: ImageSet, logits: np.ndarray, original: np.ndarray) -> Certificate:
+        """``certify``, with the looks counted; float32 [images, classes] both."""
+        earlier = None
+        if self.looks is not None:
+            prints = fingerprints(np.load(images.pixels_path, mmap_mode="r", allow_pickle=False))
+            earlier = count_look(self.looks, prints, original.argmax(axis=1), logits.argmax(axis=1))
+        return certify(
+            logits, images.labels, original, limit=self.limit, confidence=self.confidence, earlier_looks=earlier
+        )
+
+
+def certified(
+    job: Measured,
+    chosen: int,
+    baseline: int,
+    promise: Promise,
+    labels: Sequence[str],
+    threads: int,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> tuple[Certificate | None, tuple[ChangedPicture, ...]]:
+    """How surely variant number ``chosen`` is as good as ``baseline``, by the images that were kept back, and some of
+    those whose answer changed; ``None`` where there are none, or nothing to compare.
+    """
+    pair = [job.exported[place] for place in (chosen, baseline)]
+    if chosen == baseline or job.to_certify is None or not all(isinstance(item, Artifact) for item in pair):
+        return None, ()
+    answers = []
+    for name, artifact in zip(("chosen", "original"), pair, strict=True):
+        assert isinstance(artifact, Artifact)
+        path = scratch / f"{name}-logits.npy"
+        evaluate(artifact, job.to_certify, threads, progress, logits_path=path)
+        answers.append(np.load(path, mmap_mode="r", allow_pickle=False))
+    certificate = promise.judge(job.to_certify, answers[0], answers[1])
+    mine, original = job.measured[chosen], job.measured[baseline]
+    claim = latency_claim(mine, original, noise=noise_floor(job.measured))
+    changed = changed_pictures(job.to_certify, answers[0], answers[1], labels, _MOST_SHOWN)
+    return replace(certificate, latency=claim), changed
