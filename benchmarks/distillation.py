@@ -34,7 +34,7 @@ IMAGES = 6_000  # of the 60,000 training images; all 10,000 test images are used
 SEEDS = (0, 1, 2)
 
 TRAINING = Training(
-    epochs=16,
+    epochs=10,
     batch=128,
     optimizer="muon",
     learning_rate=0.016,

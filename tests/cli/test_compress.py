@@ -136,8 +136,33 @@ def test_the_best_is_judged_by_images_that_did_not_choose_it(certified):
     assert 80 < manifest["images"]["count"] < 170
     assert found["labelled"] + manifest["images"]["count"] < 500  # some are for calibration
     told = "PASS: with 95 % confidence top-1 drops by at most"
-    assert told in " ".join(finished.stdout.split())
-    assert told in (bundle / "report.html").read_text()
+    page = (bundle / "report.html").read_text()
+    for said in (told, "Latency: an image takes"):
+        assert said in " ".join(finished.stdout.split())
+        assert said in page
+    assert found["latency"]["low_ms"] < found["latency"]["ms"] < found["latency"]["high_ms"]
+    assert found["latency"]["speedup"]["low"] > 0
+    assert "What each operation costs in int8" in page
+    assert ("Images that are answered otherwise" in page) == (found["changed"] > 0)
+
+
+def test_without_images_nothing_is_said_about_accuracy(vitlet, tmp_path):
+    refused = vitlet("compress", "bundled", "--data", "none", "--max-drop", "1", "--out", tmp_path / "x.vitlet")
+    assert refused.returncode == 1
+    assert "without images nothing can be said about a drop of accuracy; leave out --max-drop" in refused.stderr
+    out = tmp_path / "small.vitlet"
+    finished = vitlet(
+        "compress", "bundled", "--data", "none", "--min-agreement", "50", "--limit", "40", "--out", out,
+        "--engines", "onnxruntime", "--precisions", "int8-static", "--quick",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["certificate"], manifest["images"]["count"], manifest["images"]["labelled"]) == (None, 40, 0)
+    assert "made by vitlet" in manifest["images"]["note"]
+    assert "calibrated on images that vitlet made" in manifest["model"]["note"]
+    assert "made by vitlet" in " ".join(finished.stdout.split())
+    assert all(word not in finished.stdout for word in ("PASS", "top-1"))
+    assert all(row["top1"] is None for row in manifest["measurements"])
 
 
 def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):

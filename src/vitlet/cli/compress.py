@@ -121,11 +121,11 @@ def show(done: Compressed, json: str | None, command: str) -> None:
     from vitlet.cli.outcome import print_certificate
     from vitlet.cli.table import print_skipped
 
-    out, manifest = done.bundle.path, done.bundle.manifest
-    found = {"sentences": manifest.sentences, "certificate": done.certificate, "twins": manifest.twins}
+    out, manifest, certificate = done.bundle.path, done.bundle.manifest, done.certificate
+    found = {"sentences": manifest.sentences, "certificate": certificate, "twins": manifest.twins}
     console = show_bench(done.bench, json, command, bundle=str(out), **found)
-    if done.certificate is not None:
-        print_certificate(console, done.certificate)
+    if certificate is not None:
+        print_certificate(console, certificate)
         print_skipped(console, manifest.certified_on.skipped, manifest.certified_on.skipped_count)
         for remark in manifest.sentences[len(done.bench.comparison.sentences) :]:
             console.print(remark, style="yellow", markup=False, highlight=False)
@@ -135,7 +135,8 @@ def show(done: Compressed, json: str | None, command: str) -> None:
     golden = () if manifest.golden is None else manifest.golden.images
     own = sum(one.file not in (CARD, TURNED_CARD) for one in golden)
     if own:
-        told = f"{own} of the measured images went into it, to test it with (--golden-images 0 keeps them out)."
+        shown = ", and its report shows some whose answer changed" if certificate and certificate.changed else ""
+        told = f"{own} of the measured images went into it, to test it with{shown} (--golden-images 0 keeps all out)."
         console.print(told, highlight=False)
     console.print(f"Look at {out / 'report.html'}, or try: vitlet classify {shlex.quote(str(out))} IMAGE", markup=False)
 
