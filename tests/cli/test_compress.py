@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from vitlet.data.samples import bundled_images
+
 ROW = {
     "engine", "precision", "status", "reason", "latency_ms", "size_bytes", "peak_memory_bytes", "load_ms",
     "first_ms", "logits_error", "agreement", "top1", "top5",
@@ -163,6 +165,46 @@ def test_without_images_nothing_is_said_about_accuracy(vitlet, tmp_path):
     assert "made by vitlet" in " ".join(finished.stdout.split())
     assert all(word not in finished.stdout for word in ("PASS", "top-1"))
     assert all(row["top1"] is None for row in manifest["measurements"])
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory) -> Path:
+    """The bundled model, with one channel of the input of five layers a thousand times the others: in float the same
+    answers, since the weights undo it, and in int8 (a range for all channels) hardly anything is left."""
+    import torch
+
+    import vitlet as package
+    from vitlet.models.checkpoint import save_checkpoint
+
+    classifier = package.load("bundled")
+    with torch.no_grad():
+        for block in classifier.module.blocks[:5]:
+            place = block.mlp_norm.weight.abs().argmax()
+            block.mlp_norm.weight[place] *= 3000
+            block.mlp_norm.bias[place] *= 3000
+            block.mlp.up.weight[:, place] /= 3000
+    path = tmp_path_factory.mktemp("fragile") / "fragile.safetensors"
+    save_checkpoint(classifier, path)
+    return path
+
+
+def test_what_int8_would_destroy_stays_in_float(vitlet, fragile, tmp_path):
+    """ONNX Runtime has one range for all channels of an activation."""
+    out = tmp_path / "small.vitlet"
+    finished = vitlet(
+        "compress", fragile, "--data", bundled_images(), "--out", out, "--max-drop", "5",
+        "--engines", "onnxruntime", "--precisions", "int8-static", "--quick",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    manifest = json.loads((out / "manifest.json").read_text())
+    kept = manifest["model"]["precision"]["in_float"]
+    assert manifest["model"]["precision"]["name"] == "int8-static"
+    assert {"blocks.0.mlp.up", "blocks.1.mlp.up"} <= set(kept) <= {f"blocks.{i}.mlp.up" for i in range(5)}
+    assert f"in float: {', '.join(kept)}" in manifest["model"]["note"]
+    reasons = {row["precision"]: row["reason"] for row in manifest["measurements"]}
+    assert "not the same model any more" in reasons["int8-static"]
+    assert manifest["certificate"]["outcome"] == "pass"
+    assert vitlet("verify", out, "--json", "-").returncode == 0
 
 
 def test_what_cannot_be_promised_is_no_success(vitlet, few_images, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import vitlet
 from vitlet.bundle.manifest import ModelFile
 from vitlet.engines import engine, engines, mixes
 from vitlet.errors import InvalidValue, Unsupported
@@ -71,6 +72,17 @@ def test_nothing_left_to_quantize(distilled, tmp_path):
 def test_other_engines_refuse(distilled, tmp_path):
     with pytest.raises(Unsupported, match="engine 'native' cannot leave operations of int8-dynamic in float"):
         engine("native").export(distilled, Precision("int8-dynamic", in_float=("head",)), tmp_path / "x")
+
+
+def test_through_the_public_call(distilled, tmp_path):
+    found = vitlet.export(
+        distilled, engine="onnxruntime", precision="int8-dynamic", out=tmp_path / "model", in_float=["head"]
+    )
+    assert found.precision == Precision("int8-dynamic", in_float=("head",))
+    with pytest.raises(InvalidValue, match="'nothing' is no operation"):
+        vitlet.export(
+            distilled, engine="onnxruntime", precision="int8-dynamic", out=tmp_path / "x", in_float=["nothing"]
+        )
 
 
 def test_what_a_precision_may_say():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
+from vitlet.bundle.manifest import Manifest
 from vitlet.bundle.write import check_writable, write_bundle
 from vitlet.certify.inspection import Sensitivities
 from vitlet.certify.journal import Journal, open_journal, state_folder
@@ -16,10 +17,11 @@ from vitlet.data.made import is_made
 from vitlet.engines.variants import Variant, variants
 from vitlet.errors import InvalidValue, NoImages, OverBudget, Unsupported
 from vitlet.measure.budget import NO_BUDGET, Budget
+from vitlet.measure.damage import ChangedPicture
 from vitlet.measure.settings import MeasureSettings
-from vitlet.measure.statistics import latency_summary
 from vitlet.measure.verdict import Limits
 from vitlet.pipeline.describing import manifest_of
+from vitlet.pipeline.inspecting import looked_into
 from vitlet.pipeline.judging import Promise, certified
 from vitlet.pipeline.loading import loaded
 from vitlet.pipeline.measuring import Measured, all_measured, compared, gathered
@@ -30,8 +32,6 @@ NO_IMAGES = (
     "no images were given: name a folder with --data, or say --data none to do without (then nothing is said about "
     "accuracy)"
 )
-#: Images that the operations' sensitivity is found on for the report, and what that may take.
-_LOOKED_INTO, _MOST_SECONDS = 16, 60.0
 
 
 def compress(
@@ -71,11 +71,10 @@ def compress(
     ``certify_limit`` (of ``certify_data``, if that is named) by which the chosen variant alone is judged: how much
     accuracy it may have lost, with ``confidence``, and whether that is within ``max_drop``, if one is given. Too few
     images to be parted serve for all but that; in the place of ``["none"]`` some are made (``vitlet.data.made``), and
-    they do, too. In the folder
-    ``looks`` it is remembered which images judged what, for whoever tries until one passes; ``None``: nowhere.
-    What the search finds is kept in ``out`` + ".search" until the bundle is written: another call goes on from there.
-    The bundle tests itself with a test card and ``golden_images`` of the images that were measured, which go into it;
-    unless that is 0, its report shows small pictures of some whose answer changed.
+    they do, too. In the folder ``looks`` it is remembered which images judged what, for whoever tries until one passes;
+    ``None``: nowhere. What the search finds is kept in ``out`` + ".search" until the bundle is written: another call
+    goes on from there. The bundle tests itself with a test card and ``golden_images`` of the images that were measured,
+    which go into it; unless that is 0, its report shows small pictures of some whose answer changed.
 
     Raises:
         InvalidValue: ``max_drop``, ``confidence`` or ``golden_images`` is out of its range.
@@ -139,19 +138,24 @@ def compress(
         manifest = manifest_of(
             classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
         )
-        from vitlet.report import ReportData, render_report
-        from vitlet.report.model_card import NAME as MODEL_CARD
-        from vitlet.report.model_card import render_model_card
-
         manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
-        pages: dict[str, str | bytes] = {
-            # Whoever keeps images out of the bundle keeps them out of the report, too.
-            "report.html": render_report(ReportData.of(manifest, changed if golden_images else (), layers)),
-            MODEL_CARD: render_model_card(manifest),
-            **parts,
-        }
-        bundle = write_bundle(target, manifest, chosen, pages, overwrite=overwrite)
+        # Whoever keeps images out of the bundle keeps them out of the report, too.
+        pages = _pages(manifest, changed if golden_images else (), layers)
+        bundle = write_bundle(target, manifest, chosen, {**pages, **parts}, overwrite=overwrite)
         return Compressed(bundle, found, certificate)
+
+
+def _pages(
+    manifest: Manifest, changed: tuple[ChangedPicture, ...], layers: Sensitivities | None
+) -> dict[str, str | bytes]:
+    """What people read of a bundle, by file name."""
+    from vitlet.report import ReportData, render_report
+    from vitlet.report.model_card import NAME, render_model_card
+
+    return {
+        "report.html": render_report(ReportData.of(manifest, changed, layers)),
+        NAME: render_model_card(manifest),
+    }
 
 
 def searched(
@@ -177,34 +181,3 @@ def searched(
     wish = Wish(pairs, found.images, found.calibration, limits, settings, device, answers_matter, time_limit_s)
     best = search(classifier, wish, journal, progress)
     return Measured(best.exported, best.measured, found.images, found.to_certify, found.twins, best.untried)
-
-
-def looked_into(
-    classifier: Classifier, chosen: Artifact, job: Measured, settings: MeasureSettings, progress: ProgressCallback
-) -> Sensitivities | None:
-    """What quantizing each operation costs, where the ``chosen`` variant is in int8 and it can be found in about
-    ``_MOST_SECONDS``; else ``None``.
-    """
-    name = {"int8-static-bf16": "int8-static"}.get(chosen.precision.name, chosen.precision.name)
-    if name not in ("int8-static", "int8-dynamic") or job.images is None or classifier.random_weights:
-        return None
-    from vitlet.certify.sensitivity import sensitivities
-    from vitlet.certify.simulation import Simulation
-    from vitlet.engines.torch.threads import using_threads
-
-    baseline = latency_summary(job.measured[0])
-    with using_threads(settings.threads):
-        try:
-            rows = range(min(_LOOKED_INTO, job.images.count))
-            few = job.images.subset(rows, job.images.pixels_path.with_name("looked-into.npy"))
-            # The ranges of the very images: nothing is judged by it.
-            simulation = Simulation(classifier.module, few.batches(1), dynamic=name == "int8-dynamic")
-        except Unsupported:
-            return None
-        # About half of a run is saved by starting at the operation that is rounded.
-        runs = 0.6 * len(simulation.operations) + 12
-        if baseline is None or runs * few.count * baseline.p50 > 1000 * _MOST_SECONDS:
-            return None
-        return sensitivities(
-            simulation, few, progress, precision="int8-dynamic" if "dynamic" in name else "int8-static"
-        )

@@ -11,14 +11,20 @@ from pathlib import Path
 from vitlet import __version__
 from vitlet.bundle.manifest import Images
 from vitlet.bundle.read import Bundle
+from vitlet.certify.inspection import Sensitivities
 from vitlet.data.gather import Wanted, gather
-from vitlet.errors import InvalidValue, NoImages
+from vitlet.errors import InvalidValue, NoImages, Unsupported
 from vitlet.measure.environment import default_threads, environment
 from vitlet.measure.operation_times import OperationTimes
+from vitlet.measure.settings import MeasureSettings
+from vitlet.measure.statistics import latency_summary
 from vitlet.pipeline.loading import Model, loaded, read_if_bundle
-from vitlet.records import Classifier, Progress, ProgressCallback, no_progress
+from vitlet.pipeline.measuring import Measured
+from vitlet.records import Artifact, Classifier, Progress, ProgressCallback, no_progress
 from vitlet.results import Inspected
 
+#: Images that operations are looked into with for a report, the fewest of them, and what that may take.
+_LOOKED_INTO, _LEAST, _MOST_MS = 16, 4, 60_000.0
 NO_IMAGES_TO_INSPECT = "no images were given: name a folder with --data"
 
 
@@ -106,3 +112,37 @@ def inspection_page(done: Inspected, command: str, random_weights: bool) -> str:
         random_weights=random_weights,
     )
     return render_inspection(data)
+
+
+def looked_into(
+    classifier: Classifier, chosen: Artifact, job: Measured, settings: MeasureSettings, progress: ProgressCallback
+) -> Sensitivities | None:
+    """What quantizing each operation costs, for the report on a ``chosen`` variant in int8; ``None`` for others, and
+    where even a few images would take longer than ``_MOST_MS``.
+    """
+    name = {"int8-static-bf16": "int8-static"}.get(chosen.precision.name, chosen.precision.name)
+    baseline = latency_summary(job.measured[0])
+    is_int8 = name in ("int8-static", "int8-dynamic")
+    if not is_int8 or job.images is None or baseline is None or classifier.random_weights:
+        return None
+    from vitlet.certify.sensitivity import sensitivities
+    from vitlet.certify.simulation import Simulation
+    from vitlet.engines.torch.threads import using_threads
+
+    images = job.images.subset(
+        range(min(_LOOKED_INTO, job.images.count)), job.images.pixels_path.with_name("looked-into.npy")
+    )
+    with using_threads(settings.threads):
+        try:
+            # The ranges of the very images: nothing is judged by it.
+            simulation = Simulation(classifier.module, images.batches(1), dynamic=name == "int8-dynamic")
+        except Unsupported:
+            return None
+        # About half of a run is saved by starting at the operation that is rounded.
+        runs = len(simulation.operations) / 2 + 12
+        count = int(_MOST_MS / (runs * baseline.p50))
+        if count < _LEAST:
+            return None
+        if count < images.count:
+            images = images.subset(range(count), images.pixels_path.with_name("few-looked-into.npy"))
+        return sensitivities(simulation, images, progress, precision=name)

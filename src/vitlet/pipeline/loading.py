@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -62,18 +62,21 @@ def export(
     precision: str,
     out: str | Path,
     calibration: Sequence[str | Path] = (),
+    in_float: Sequence[str] = (),
     device: Device = "cpu",
 ) -> Artifact:
     """Write one variant to ``out`` (the engine adds its suffix) and return it.
 
-    ``calibration`` are images for a precision that learns its ranges from some (else random inputs).
+    ``calibration`` are images for a precision that learns its ranges from some (else random inputs). The operations
+    ``in_float``, as ``inspect`` names them, are left in float.
 
     Raises:
-        InvalidValue: no such engine or precision.
-        Unsupported: the two do not go together on this machine.
+        InvalidValue: no such engine, precision or operation.
+        Unsupported: the two do not go together on this machine, or the engine cannot leave operations in float.
         NotWritable: the file cannot be written.
     """
-    (variant,) = variants([engine], [precision])
+    ((runtime, plain),) = variants([engine], [precision])
+    variant = runtime, replace(plain, in_float=tuple(in_float))
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         if not calibration and classifier.reference == "bundled":
             calibration = [bundled_images()]
