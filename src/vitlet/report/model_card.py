@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from vitlet.bundle.manifest import Manifest
 from vitlet.bundle.shipped.runtime import OPENERS
-from vitlet.certify.sentences import sentence
+from vitlet.certify.sentences import latency_sentence, sentence
 from vitlet.measure.statistics import latency_summary
 from vitlet.records import Measurement
 
@@ -63,6 +63,9 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         yield ""
         yield f"**{_plain(told[0].upper() + told[1:])}.**"
         yield "(Compressed against uncompressed, on images that had no part in choosing it.)"
+        if manifest.certificate.latency is not None:
+            yield ""
+            yield f"Latency: {_plain(latency_sentence(manifest.certificate))}."
     yield ""
     yield from (f"- {_plain(told)}" for told in manifest.sentences)
     yield from ("", "## What it is for", "")
