@@ -26,7 +26,17 @@ from vitlet.measure.environment import environment
 from vitlet.records import to_json
 from vitlet.whole_file import put_whole
 
-COMMAND = ("compress", "bundled", "--quick", "--engines", "onnxruntime,openvino", "--max-drop", "5")
+COMMAND = (
+    "compress",
+    "bundled",
+    "--quick",
+    "--engines",
+    "onnxruntime",
+    "--precisions",
+    "int8-dynamic,fp32",
+    "--max-drop",
+    "5",
+)
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:

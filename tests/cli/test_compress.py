@@ -281,9 +281,23 @@ def test_a_search_that_was_cut_short_goes_on_where_it_was(vitlet, start_vitlet, 
     assert not out.exists()
     assert _lines(state / "journal.jsonl") >= 2, told
     assert how == signal.SIGKILL or ("run the same again to go on" in told and process.returncode == 130)
+    variant = _remembered_as(state / "journal.jsonl", "this was read in the journal")
     finished = vitlet(*command, "--json", tmp_path / "out.json")
     assert finished.returncode == 0, finished.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "small.vitlet"]
+    rows = {
+        f"{row['engine']} {row['precision']}": row for row in json.loads((tmp_path / "out.json").read_text())["rows"]
+    }
+    assert (rows[variant]["status"], rows[variant]["reason"]) == ("left out", "this was read in the journal")
+
+
+def _remembered_as(journal: Path, fault: str) -> str:
+    """Have the first variant of a journal remembered with this fault; returns its name."""
+    lines = journal.read_text().splitlines()
+    first = json.loads(lines[1])
+    first["trial"] |= {"asked": True, "fault": fault}
+    journal.write_text("\n".join([lines[0], json.dumps(first), *lines[2:]]) + "\n")
+    return first["variant"]
 
 
 def _lines(file: Path) -> int:

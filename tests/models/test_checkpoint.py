@@ -66,6 +66,16 @@ def test_there_and_back(classifier: Classifier, saved: Path) -> None:
     assert (again.reference, again.library, again.module.training) == (str(saved), "checkpoint", False)
 
 
+def test_equal_classifiers_make_equal_files(classifier: Classifier, saved: Path, tmp_path: Path) -> None:
+    """The library's own order of metadata is another one each time."""
+    files = {save_checkpoint(classifier, tmp_path / f"{number}.safetensors").read_bytes() for number in range(12)}
+    assert files == {saved.read_bytes()}
+    length = int.from_bytes(saved.read_bytes()[:8], "little")
+    metadata = json.loads(saved.read_bytes()[8 : 8 + length])["__metadata__"]
+    assert list(metadata) == sorted(metadata)
+    assert len(metadata) > 1
+
+
 def test_half_precision_halves_the_file_and_loads_as_float32(classifier: Classifier, saved: Path) -> None:
     half = save_checkpoint(classifier, saved.with_name("half.safetensors"), dtype="float16")
     assert half.stat().st_size < 0.6 * saved.stat().st_size

@@ -15,7 +15,7 @@ import msgspec
 
 from vitlet.errors import InvalidValue, ModelUnreadable, NotWritable
 from vitlet.models.build import build_for_weights, expected_tensors
-from vitlet.models.safetensors_file import Header, read_header, read_tensors
+from vitlet.models.safetensors_file import Header, read_header, read_tensors, sort_metadata
 from vitlet.models.weights import check_shapes, fill
 from vitlet.records import Architecture, Classifier, ImageSpec, architecture_from_json, from_json, to_json
 
@@ -30,7 +30,7 @@ def save_checkpoint(
     classifier: Classifier, path: str | Path, *, dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 ) -> Path:
     """Write ``classifier`` as one safetensors file and return its path; "float16" and
-    "bfloat16" halve the size.
+    "bfloat16" halve the size. Equal classifiers make equal files.
 
     A file that is already there is replaced only once the new one is complete.
 
@@ -46,6 +46,7 @@ def save_checkpoint(
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         save_file(state, partial, metadata=_metadata(classifier))
+        sort_metadata(partial)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise NotWritable(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error

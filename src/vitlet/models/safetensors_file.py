@@ -7,6 +7,7 @@ order, within the file and without gap or overlap; what is checked here comes be
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,24 @@ def read_tensors(path: Path, names: Collection[str]) -> dict[str, Tensor]:
             return {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelUnreadable(f"{path} cannot be read ({error}); get it again") from error
+
+
+def sort_metadata(path: Path) -> None:
+    """Bring the free text in the header of a whole file into the order of its keys, in place, so that equal models make
+    equal files: the safetensors library writes it in an order that differs from process to process.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        content = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(content) > length:  # nothing may move: the tensors stand behind it
+            raise OSError(f"the header of {path} would grow")
+        file.seek(8)
+        file.write(content.ljust(length))
 
 
 def _check_length(path: Path) -> None:
