@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from vitlet.engines.onnxruntime.node_times import _owners, _path
+from vitlet.engines.onnxruntime.node_times import _owners
+from vitlet.engines.onnxruntime.operations import prefixes_of
 from vitlet.measure.operation_times import OperationTime, OperationTimes
 
-PREFIXES = {_path(name): name for name in ("embed", "blocks.0.mlp.up", "blocks.0.mlp.down", "head")}
+PREFIXES = prefixes_of(("embed", "blocks.0.mlp.up", "blocks.0.mlp.down", "head"))
 
 
 def events(*named: tuple[str, str]) -> list[dict]:
@@ -36,8 +37,10 @@ def test_nodes_find_their_operation() -> None:
 
 
 def test_names_of_modules() -> None:
-    assert _path("blocks.11.attention.qkv") == "/blocks/blocks.11/attention/qkv"
-    assert _path("layers.1.blocks.0.mlp.fc1") == "/layers/layers.1/blocks/blocks.0/mlp/fc1"
+    assert prefixes_of(["blocks.11.attention.qkv", "layers.1.blocks.0.mlp.fc1"]) == {
+        "/blocks/blocks.11/attention/qkv": "blocks.11.attention.qkv",
+        "/layers/layers.1/blocks/blocks.0/mlp/fc1": "layers.1.blocks.0.mlp.fc1",
+    }
 
 
 def test_saved_is_the_difference_of_medians() -> None:
