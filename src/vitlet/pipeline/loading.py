@@ -13,6 +13,7 @@ from vitlet.bundle.read import Bundle, is_bundle, read_bundle
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
+from vitlet.engines.artifacts import require_operations
 from vitlet.engines.variants import BASELINE, calibrates, export_one, variants
 from vitlet.measure.environment import default_threads, environment
 from vitlet.records import (
@@ -77,6 +78,7 @@ def export(
     """
     ((runtime, plain),) = variants([engine], [precision])
     variant = runtime, replace(plain, in_float=tuple(in_float))
+    require_operations(variant[1], classifier)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         if not calibration and classifier.reference == "bundled":
             calibration = [bundled_images()]
