@@ -111,7 +111,7 @@ def gather_parts(
         NoImages, UnreadableImage, NotWritable: as ``load_images`` says.
     """
     try:
-        if is_made([str(path) for path in wanted.data]) and not wanted.certify:
+        if is_made(wanted.data) and not wanted.certify:
             return gather(wanted, spec, labels, directory, calibrated=calibrated, progress=progress)
         if not wanted.certify and wanted.data:
             found = _parted(wanted, spec, labels, directory, calibrated, progress)

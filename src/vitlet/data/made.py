@@ -31,7 +31,7 @@ _COLOUR, _GRAIN = 40.0, 10.0
 _SEEDS = {"train": 1, "test": 2}
 
 
-def is_made(arguments: Sequence[str]) -> bool:
+def is_made(arguments: Sequence[str | Path]) -> bool:
     """Whether the user said that there are no images."""
     return [str(one) for one in arguments] == [NONE]
 

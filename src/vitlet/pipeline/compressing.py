@@ -86,7 +86,7 @@ def compress(
     """
     promise = Promise(max_drop, confidence, looks)
     check_count(golden_images)
-    if max_drop is not None and is_made([str(path) for path in data]) and not certify_data:
+    if max_drop is not None and is_made(data) and not certify_data:
         raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
     settings = settings or MeasureSettings()
     limits = Limits(min_agreement, 0.01 if max_drop is None else max_drop, budget)

@@ -29,7 +29,6 @@ _QUALITIES = (
         lambda m: None if m.agreement is None else 100 * m.agreement,
         lambda m: f"{percent_unit(m.agreement, m.images)} same answer",
         lambda m: m.images,
-        lambda m: None,
     ),
     Quality(
         "Logits error",
