@@ -58,7 +58,11 @@ def fallbacks(
             rest = cost_of(simulation, images, everything - set(in_float)).kl_divergence
             return whole / rest if rest else float("inf")
 
-        falls = [(names[:count], fall(names[:count])) for count in _counts(len(names))]
+        falls: list[tuple[tuple[str, ...], float]] = []
+        for count in _counts(len(names)):
+            falls.append((names[:count], fall(names[:count])))
+            if falls[-1][1] >= max(FALLS):
+                break
     chosen = [next((names for names, fall in falls if fall >= wanted), None) for wanted in FALLS]
     sets = list(dict.fromkeys(names for names in chosen if names is not None))
     return tuple(sets) or (falls[-1][0],)
