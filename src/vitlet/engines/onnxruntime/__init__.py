@@ -75,10 +75,10 @@ class OnnxRuntimeEngine:
             NotWritable: the file cannot be written.
         """
         require_variant(self, precision, calibration, device)
-        require_operations(precision, classifier)
         for package, name in (("onnxruntime", "ONNX Runtime"), ("onnx", "the package onnx")):
             if find_spec(package) is None:
                 raise Unsupported(f"{name} is not installed; {_INSTALL}")
+        require_operations(precision, classifier)
         from vitlet.engines.onnxruntime.file import sealed
         from vitlet.engines.onnxruntime.graph import to_onnx
         from vitlet.whole_file import write_whole

@@ -75,8 +75,8 @@ class OpenVinoEngine:
             NotWritable: the files cannot be written.
         """
         require_variant(self, precision, calibration, device)
-        require_operations(precision, classifier)
         _require_installed(precision)
+        require_operations(precision, classifier)
         from vitlet.engines.openvino.file import WEIGHTS, write_model
         from vitlet.engines.openvino.graph import to_openvino
         from vitlet.engines.openvino.session import require_precision
