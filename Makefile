@@ -6,7 +6,8 @@ STAMP  := $(VENV)/.set-up
 # What the C++ engine is built from: a change there is a new setup.
 NATIVE := native/CMakeLists.txt $(shell find native/include native/python native/src -type f)
 # The longest first.
-ROOMS  := engines $(filter-out engines,$(notdir $(patsubst %/,%,$(wildcard tests/[a-z]*/))))
+LONG   := cli engines
+ROOMS  := $(LONG) $(filter-out $(LONG),$(notdir $(patsubst %/,%,$(wildcard tests/[a-z]*/))))
 
 .PHONY: help setup demo test lint format notebook clean
 

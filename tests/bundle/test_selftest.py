@@ -385,6 +385,21 @@ def test_a_function_that_is_not_there(tested: Path, tmp_path: Path, place: str) 
     assert selftest(tested, "--preprocess", str(tmp_path / place)).code == FAILED
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--image", "golden-card.png"), "give --tensor, too"),
+        (("--no-speed", "--max-latency-ms", "5"), "--no-speed leaves out"),
+        (("--no-run", "--max-latency-ms", "5"), "--no-run leaves out"),
+        (("--preprocess", "preprocess.py"), "names no function; write FILE.py:FUNCTION"),
+        (("--preprocess", "nowhere.py:prepare"), "there is no file nowhere.py"),
+    ],
+)
+def test_what_does_not_go_together(tested: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = selftest(tested, *arguments)
+    assert (done.code, says in done.err) == (FAILED, True), done.err
+
+
 def test_a_tensor_from_another_language(tested: Path, tmp_path: Path) -> None:
     right = np.load(tested / "golden-card-input.npy")
     right.astype("<f4").tofile(tmp_path / "right.bin")

@@ -64,6 +64,28 @@ def test_a_folder_of_pictures(vitlet, pictures, tmp_path):
     assert classified.returncode == 0, classified.stderr
 
 
+def test_then_compress_is_in_the_same_document(pictures, tmp_path, monkeypatch):
+    """Of the runtimes only one is tried here."""
+    from functools import partial
+
+    from typer.testing import CliRunner
+
+    from vitlet import pipeline
+    from vitlet.cli.main import app
+
+    one = {"engine_names": ["onnxruntime"], "precision_names": ["fp32"], "exhaustive": True}
+    monkeypatch.setattr(pipeline, "compress_student", partial(pipeline.compress_student, **one))
+    out = tmp_path / "student.safetensors"
+    arguments = ["distill", "--data", pictures, "--out", out, *SMALL, "--epochs", "1", "--then", "compress"]
+    done = CliRunner().invoke(app, [*map(str, arguments), "--json", "-"])
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["bundle"] == str(tmp_path / "student.vitlet")
+    assert [row["engine"] for row in document["variants"]] == ["torch", "onnxruntime"]
+    assert [row["role"] for row in document["rows"]] == ["student"]
+    assert f"Wrote {document['bundle']}" in " ".join(done.stderr.split())
+
+
 def test_interrupted_and_resumed(vitlet, start_vitlet, pictures, tmp_path):
     arguments = ("distill", "--data", pictures, "--out", tmp_path / "student.safetensors", *SMALL, "--epochs", "400")
     running = start_vitlet(*arguments)

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="module")
 def evaluated(vitlet, few_images):
     finished = vitlet(
-        "eval", "bundled", "--data", few_images, "--engine", "torchscript", "--precision", "int8-dynamic-qnnpack",
+        "eval", "bundled", "--data", few_images, "--engine", "onnxruntime", "--precision", "int8-dynamic",
         "--json", "-",
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
@@ -21,7 +21,7 @@ def evaluated(vitlet, few_images):
 def test_accuracy_confidence_and_classes(evaluated):
     finished, document = evaluated
     (row,) = document["rows"]
-    assert (row["engine"], row["precision"]) == ("torchscript", "int8-dynamic-qnnpack")
+    assert (row["engine"], row["precision"]) == ("onnxruntime", "int8-dynamic")
     assert 0 < row["logits_error"] < 0.1  # against the model's own in fp32
     assert f"top-1 {100 * row['top1']:.2f} %" in " ".join(finished.stderr.split())
     assert "calibration error" in finished.stderr
@@ -38,7 +38,7 @@ def test_changed_images_are_as_many_as_agreement_says(evaluated):
 
 def test_another_model_shows_every_change(vitlet, few_images):
     finished = vitlet(
-        "eval", "bundled", "--data", few_images, "--engine", "torchscript", "--against", "bundled", "--json", "-"
+        "eval", "bundled", "--data", few_images, "--engine", "onnxruntime", "--against", "bundled", "--json", "-"
     )
     document = json.loads(finished.stdout)
     assert (document["changed"], document["standard"]) == ([], "torch fp32")
@@ -71,7 +71,7 @@ def test_models_that_cannot_be_compared_are_refused(vitlet, few_images, tmp_path
     assert "Traceback" not in finished.stderr
 
 
-INT8 = ("--engine", "torchscript", "--precision", "int8-dynamic-qnnpack")
+INT8 = ("--engine", "onnxruntime", "--precision", "int8-dynamic")
 
 
 def test_few_images_decide_nothing(vitlet, few_images):

@@ -14,8 +14,8 @@ import pytest
 def bundle(vitlet, few_images, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("verify") / "small.vitlet"
     done = vitlet(
-        "compress", "bundled", "--data", few_images, "--out", out, "--engines", "torch,torchscript",
-        "--precisions", "fp32,int8-dynamic-x86", "--quick", "--golden-images", "1",
+        "compress", "bundled", "--data", few_images, "--out", out, "--engines", "onnxruntime",
+        "--precisions", "int8-dynamic", "--quick", "--exhaustive", "--golden-images", "1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return out

@@ -88,9 +88,10 @@ print(json.dumps(held))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("name", list(engines()))
+@pytest.mark.parametrize("name", [name for name in engines() if name not in ("inductor", "onnxruntime", "openvino")])
 def test_memory_does_not_grow_with_sessions(name, exported, fresh_process):
-    """200 times open, run, close. A leak of the weights (1.4 MB in fp32, 0.4 in int8) would be 70 MB and more."""
+    """200 times open, run, close: a leak of the weights (1.4 MB in fp32, 0.4 in int8) would be 70 MB and more. (Those
+    left out have such a test of their own.)"""
     found = engine(name)
     # The last precision goes the longest way: packed weights, where the runtime has any.
     artifact = exported(found, found.precisions()[-1])

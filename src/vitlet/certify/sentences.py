@@ -66,7 +66,10 @@ def remarks(found: Certificate, labels: Sequence[str], twins: Sequence[Twins]) -
         first = f"{twins[0].name} like {twins[0].other}"
         told.append(f"{count} that had a part in the choice ({first}), so the verdict may be too good.")
     if found.outcome == "inconclusive" and found.more_images is not None:
-        told.append("Of further images in --data three in five are for the verdict, up to --certify-limit.")
+        told.append(
+            "Of further images in --data three in five are for the verdict (of those in --certify-data all), up to "
+            "--certify-limit."
+        )
     return tuple(told)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def compress(
-    model: options.ModelArgument,
+    model: options.OriginArgument,
     out: options.Out,
     data: options.Data = None,
     calibration: options.Calibration = None,
@@ -98,16 +98,15 @@ def compress(
             f"interrupted; what the search found is in {kept}: run the same again to go on"
         ) from None
     except OverBudget as error:
-        show_bench(error.bench, json, "compress", bundle=None)
+        show_bench(error.bench, json, "compress", bundle=None, certificate=None, twins=())
         typer.echo(f"FAIL: {error}.", err=True)
         if state_folder(out).is_dir():
             typer.echo(f"Another run with other limits goes on from {state_folder(out)}.", err=True)
         raise typer.Exit(FAILED) from None
     show(done, json, "compress")
     comparison = done.bench.comparison
-    # The uncompressed model itself loses nothing, and random weights have nothing to lose.
-    is_loss_possible = comparison.best != comparison.baseline and not random_weights
-    end_with(done.certificate, asked=max_drop is not None and is_loss_possible)
+    # The uncompressed model itself loses nothing.
+    end_with(done.certificate, asked=max_drop is not None and comparison.best != comparison.baseline)
 
 
 def typed() -> str:
@@ -117,13 +116,22 @@ def typed() -> str:
 
 def show(done: Compressed, json: str | None, command: str) -> None:
     """Print what was measured and written, and write the JSON document; ``demo`` ends so too."""
+    from rich.console import Console
+
+    manifest = done.bundle.manifest
+    print_compressed(Console(stderr=json == "-"), done)
+    found = {"sentences": manifest.sentences, "certificate": done.certificate, "twins": manifest.twins}
+    write_bench(done.bench, json, command, bundle=str(done.bundle.path), **found)
+
+
+def print_compressed(console: Console, done: Compressed) -> None:
+    """Print what was measured, what is certain of it, and what was written."""
     from vitlet.bundle.golden import CARD, TURNED_CARD
     from vitlet.cli.outcome import print_certificate
     from vitlet.cli.table import print_skipped
 
     out, manifest, certificate = done.bundle.path, done.bundle.manifest, done.certificate
-    found = {"sentences": manifest.sentences, "certificate": certificate, "twins": manifest.twins}
-    console = show_bench(done.bench, json, command, bundle=str(out), **found)
+    print_measured(console, done.bench)
     if certificate is not None:
         print_certificate(console, certificate)
         print_skipped(console, manifest.certified_on.skipped, manifest.certified_on.skipped_count)
@@ -145,15 +153,26 @@ def show_bench(bench: Bench, json: str | None, command: str, **more: Any) -> Con
     """Print what was measured, write the JSON document, with ``more`` in it, and return where it was printed."""
     from rich.console import Console
 
-    from vitlet.cli.document import write_json
-    from vitlet.cli.table import print_bench, print_environment, print_parity
-    from vitlet.measure.rows import as_rows
-
     console = Console(stderr=json == "-")
+    print_measured(console, bench)
+    write_bench(bench, json, command, **more)
+    return console
+
+
+def print_measured(console: Console, bench: Bench) -> None:
+    """Print the machine and the table of variants."""
+    from vitlet.cli.table import print_bench, print_environment, print_parity
+
     print_environment(console, bench.environment)
     print_parity(console, bench.parity)
     print_bench(console, bench)
+
+
+def write_bench(bench: Bench, json: str | None, command: str, **more: Any) -> None:
+    """Write the JSON document of what was measured, with ``more`` in it."""
+    from vitlet.cli.document import write_json
+    from vitlet.measure.rows import as_rows
+
     rows = as_rows(bench.measurements, bench.comparison)
     known = {"model": bench.reference, "sentences": bench.comparison.sentences, "parity": bench.parity}
     write_json(json, command, bench.environment, rows, **known | more)
-    return console

@@ -12,7 +12,10 @@ import typer
 from vitlet.cli import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from vitlet.distill.job import DistillResult
+    from vitlet.results import Compressed
 
 Changed = Annotated[
     list[str] | None,
@@ -139,25 +142,32 @@ def distill(
         return
     with live_progress() as progress:
         done = pipeline.distill(data, out, recipe=chosen, settings=settings, progress=progress)
-    _show(done, json, advise=then is None)
-    if then == "compress":
-        from vitlet.cli.compress import show, typed
-
-        with live_progress() as progress:
-            compressed = pipeline.compress_student(done, data, bundle, data_root, command=typed(), progress=progress)
-        show(compressed, None, "compress")
-
-
-def _show(done: DistillResult, json: str | None, *, advise: bool) -> None:
-    """Print what came of it, and write the JSON document."""
     from rich.console import Console
 
-    from vitlet.cli.document import write_json
-    from vitlet.measure.environment import environment
-    from vitlet.records import to_json
-
     console = Console(stderr=json == "-", highlight=False)
-    rows = []
+    _print(console, done, advise=then is None)
+    compressed = _compressed(console, done, data, bundle, data_root) if then == "compress" else None
+    _write(json, done, compressed)
+
+
+def _compressed(console: Console, done: DistillResult, data: str, bundle: Path, data_root: Path | None) -> Compressed:
+    """Go on with ``vitlet compress``, and print what it says."""
+    from vitlet import pipeline
+    from vitlet.cli.compress import print_compressed, typed
+    from vitlet.cli.live import live_progress
+
+    try:
+        with live_progress() as progress:
+            found = pipeline.compress_student(done, data, bundle, data_root, command=typed(), progress=progress)
+    except KeyboardInterrupt:
+        rest = shlex.join(["vitlet", "compress", str(done.path), "--data", data, "--out", str(bundle)])
+        raise KeyboardInterrupt(f"interrupted; the student is in {done.path}: go on with {rest}") from None
+    print_compressed(console, found)
+    return found
+
+
+def _print(console: Console, done: DistillResult, *, advise: bool) -> None:
+    """Print what came of the training."""
     for role, run in (("teacher", done.teacher), ("student", done.student)):
         if run is not None:
             unreadable = run.epochs[-1].unreadable + run.unreadable_test_images
@@ -167,11 +177,31 @@ def _show(done: DistillResult, json: str | None, *, advise: bool) -> None:
                 + (f"; {unreadable} images cannot be read and were left out" if unreadable else ""),
                 markup=False,
             )
-            rows.append({"role": role, "status": "ok", **to_json(run)})
     advice = f"; try: vitlet compress {shlex.quote(str(done.path))} --data FOLDER --out FOLDER" if advise else ""
     console.print(f"Wrote {done.path}{advice}", markup=False)
-    recipe = to_json(done.recipe)
-    write_json(json, "distill", environment(done.student.threads), rows, model=str(done.path), recipe=recipe)
+
+
+def _write(json: str | None, done: DistillResult, compressed: Compressed | None) -> None:
+    """Write the JSON document: of the training, and of the bundle that came of it, if any."""
+    from vitlet.cli.document import write_json
+    from vitlet.measure.environment import environment
+    from vitlet.measure.rows import as_rows
+    from vitlet.records import to_json
+
+    runs = (("teacher", done.teacher), ("student", done.student))
+    rows = [{"role": role, "status": "ok", **to_json(run)} for role, run in runs if run is not None]
+    bench = None if compressed is None else compressed.bench
+    write_json(
+        json,
+        "distill",
+        environment(done.student.threads),
+        rows,
+        model=str(done.path),
+        recipe=to_json(done.recipe),
+        bundle=None if compressed is None else str(compressed.bundle.path),
+        certificate=None if compressed is None else compressed.certificate,
+        variants=None if bench is None else as_rows(bench.measurements, bench.comparison),
+    )
 
 
 def _toml(value: str | int) -> str:

@@ -11,7 +11,7 @@ from vitlet.cli import options
 
 
 def inspect(
-    model: options.ModelArgument,
+    model: options.OriginArgument,
     data: options.Data = None,
     image: Annotated[
         list[str] | None,

@@ -18,6 +18,13 @@ ModelArgument = Annotated[
         help="timm:NAME or just NAME, hf:OWNER/NAME, deit:NAME, a checkpoint file, a folder, a bundle, or 'bundled'.",
     ),
 ]
+OriginArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="timm:NAME or just NAME, hf:OWNER/NAME, deit:NAME, a checkpoint file, a folder, or 'bundled'.",
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,7 +78,7 @@ Promise = Annotated[
         max=99.99,
         metavar="POINTS",
         help="Percentage points of top-1 accuracy that may be lost; there is a verdict on it (exit code 3: more is "
-        "lost, 4: the images cannot tell).",
+        "lost, 4: the images cannot tell). Without it there is none.",
     ),
 ]
 Confidence = Annotated[

@@ -85,7 +85,7 @@ def grouped(bench: Bench) -> list[list[int]]:
 
 def _mark(bench: Bench, index: int) -> str:
     comparison = bench.comparison
-    if index == comparison.best:
+    if index == comparison.recommended:
         return " ◀"
     if index in comparison.wrong:
         return " ✗"
@@ -94,7 +94,7 @@ def _mark(bench: Bench, index: int) -> str:
 
 def _style(bench: Bench, index: int) -> str:
     comparison = bench.comparison
-    if index == comparison.best:
+    if index == comparison.recommended:
         return "bold green"
     return "dim" if index in comparison.wrong else "red" if index in comparison.slower else ""
 

@@ -34,7 +34,10 @@ def verify(
         ),
     ] = None,
     no_speed: Annotated[bool, typer.Option("--no-speed", help="Do not measure speed.")] = False,
-    threads: options.Threads = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", "-t", min=1, help="Threads for inference (default: as certified)."),
+    ] = None,
     json: options.Json = None,
 ) -> None:
     """Test BUNDLE on this machine: files, preprocessing, answers and speed, against its golden files.

@@ -228,8 +228,9 @@ def _train_teacher(job: _Job, task: Task) -> tuple[Teacher, Run]:
     classifier = small_resnet(task.spec, job.train.class_names, seed=task.training.seed)
     module = classifier.module
     identity = {"model": SMALL_RESNET, **_identity(job, task)}
-    epochs = fit(module, task, StateFile(job.work / "teacher", identity), job.running("teacher"))
-    accuracy = evaluate(Heads(module), job.test, task.spec, processes=job.processes, workers=job.settings.workers)
+    state = StateFile(job.work / "teacher", identity)
+    epochs = fit(module, task, state, job.running("teacher"))
+    accuracy = _tested(job, module, task, state)
     job.processes.first(lambda: save_checkpoint(classifier, job.work / "teacher.safetensors"))
     teacher = of_classifier(classifier)
     return teacher, job.run(SMALL_RESNET, teacher.parameters, epochs, accuracy)
@@ -257,10 +258,18 @@ def _train_student(job: _Job, classifier: Classifier, task: Task, teacher: Teach
     job.processes.first(keep_recipe)
     epochs = fit(module, task, state, job.running("student"))
     plain = _plain(module, classifier.architecture, job)
-    accuracy = evaluate(Heads(plain), job.test, task.spec, processes=job.processes, workers=job.settings.workers)
+    accuracy = _tested(job, plain, task, state)
     trained = with_head(replace(classifier, module=plain.cpu(), random_weights=False), recipe.objective.head)
     parameters = sum(p.numel() for p in trained.module.parameters())
     return trained, job.run(classifier.reference, parameters, epochs, accuracy)
+
+
+def _tested(job: _Job, module: torch.nn.Module, task: Task, state: StateFile) -> Accuracy:
+    """What it reaches in the end, on the test images."""
+    try:
+        return evaluate(Heads(module), job.test, task.spec, processes=job.processes, workers=job.settings.workers)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped in the last test; {state.usable()}") from None
 
 
 def _plain(module: VisionTransformer, architecture: Any, job: _Job) -> VisionTransformer:

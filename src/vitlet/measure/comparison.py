@@ -36,6 +36,11 @@ class Comparison:
     excess: str = ""
 
     @property
+    def recommended(self) -> int | None:
+        """The best, unless even that is over the budget."""
+        return None if self.excess else self.best
+
+    @property
     def slower(self) -> tuple[int, ...]:
         """The variants that are slower than doing nothing."""
         return tuple(index for index, verdict in enumerate(self.verdicts) if verdict == "slower")

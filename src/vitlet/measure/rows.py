@@ -17,7 +17,7 @@ def as_rows(measurements: Sequence[Measurement], comparison: Comparison) -> list
     for index, measurement in enumerate(measurements):
         row = as_row(measurement, comparison.speedups[index])
         row["verdict"] = comparison.verdicts[index]
-        row["best"] = index == comparison.best
+        row["best"] = index == comparison.recommended
         rows.append(row)
     return rows
 

@@ -14,7 +14,7 @@ from vitlet.measure.run import measure
 from vitlet.measure.settings import MeasureSettings
 from vitlet.measure.statistics import noise_floor, speedup
 from vitlet.pipeline.evaluating import evaluate
-from vitlet.pipeline.judging import Promise
+from vitlet.pipeline.judging import Promise, refuse_verdict_on_made
 from vitlet.records import ProgressCallback, no_progress
 from vitlet.results import Regression
 
@@ -47,6 +47,7 @@ def compare(
         raise InvalidValue(
             "without images there is no verdict on accuracy; name some with --data, or leave out --max-drop"
         )
+    refuse_verdict_on_made(data, max_drop)
     if max_slower is not None:
         check_slowdown(max_slower)  # before the measuring rather than after it
     bundles = [one if isinstance(one, Bundle) else read_bundle(Path(one)) for one in (old, new)]

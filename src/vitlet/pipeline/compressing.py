@@ -22,8 +22,8 @@ from vitlet.measure.settings import MeasureSettings
 from vitlet.measure.verdict import Limits
 from vitlet.pipeline.describing import manifest_of
 from vitlet.pipeline.inspecting import looked_into
-from vitlet.pipeline.judging import Promise, certified
-from vitlet.pipeline.loading import loaded
+from vitlet.pipeline.judging import Promise, certified, refuse_verdict_on_made
+from vitlet.pipeline.loading import loaded, refuse_bundle
 from vitlet.pipeline.measuring import Measured, all_measured, compared, gathered
 from vitlet.records import Artifact, Classifier, Device, Progress, ProgressCallback, no_progress
 from vitlet.results import Compressed
@@ -86,8 +86,11 @@ def compress(
     """
     promise = Promise(max_drop, confidence, looks)
     check_count(golden_images)
-    if max_drop is not None and is_made(data) and not certify_data:
-        raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
+    refuse_verdict_on_made(certify_data or data, max_drop)
+    if is_made(certify_data):
+        raise InvalidValue("images that vitlet makes judge nothing; leave out --certify-data, or name some of your own")
+    if exhaustive and time_limit_s is not None:
+        raise InvalidValue("--exhaustive measures every variant, however long that takes; leave out --time-limit")
     settings = settings or MeasureSettings()
     limits = Limits(min_agreement, 0.01 if max_drop is None else max_drop, budget)
     pairs = variants(engine_names, precision_names)
@@ -96,7 +99,9 @@ def compress(
     check_writable(target, overwrite=overwrite)
     if not data and not random_weights and isinstance(model, str | Path) and str(model) != "bundled":
         raise NoImages(NO_IMAGES)  # before a download rather than after it
-    classifier = loaded(model, progress, random_weights)
+    classifier = loaded(refuse_bundle(model, "is compressed already; compress"), progress, random_weights)
+    if classifier.random_weights and (max_drop is not None or certify_data):
+        raise InvalidValue("random weights have no accuracy to lose; leave out --max-drop and --certify-data")
     if not data and not classifier.random_weights and classifier.reference != "bundled":
         raise NoImages(NO_IMAGES)
     parity = None

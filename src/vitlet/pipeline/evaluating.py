@@ -12,6 +12,7 @@ import numpy as np
 from vitlet.bundle.read import Bundle
 from vitlet.data.gather import Wanted, gather
 from vitlet.data.imageset import ImageSet
+from vitlet.data.made import is_made
 from vitlet.engines import engine
 from vitlet.engines.variants import BASELINE, Variant, calibrates, export_one, variants
 from vitlet.errors import ImageError, InvalidValue, NoImages
@@ -19,8 +20,8 @@ from vitlet.measure.damage import changed_images, class_results
 from vitlet.measure.environment import default_threads, environment
 from vitlet.measure.gates import own_fault
 from vitlet.measure.run import evaluate as measure_accuracy
-from vitlet.pipeline.judging import Promise
-from vitlet.pipeline.loading import Model, baseline_of, deployable, loaded, read_if_bundle
+from vitlet.pipeline.judging import Promise, refuse_verdict_on_made
+from vitlet.pipeline.loading import Model, baseline_of, deployable, loaded, read_if_bundle, require_as_it_is
 from vitlet.records import Artifact, Classifier, ProgressCallback, no_progress
 from vitlet.results import Answer, Evaluation, Prediction
 
@@ -91,9 +92,16 @@ def evaluate(
             ``max_drop``, or this or ``confidence`` is out of its range.
     """
     promise = Promise(max_drop, confidence, looks)
+    refuse_verdict_on_made(data, max_drop)
     (variant,) = variants([engine_name], [precision_name])
     used = threads or default_threads()
     model, other = read_if_bundle(model), None if against is None else read_if_bundle(against)
+    if isinstance(model, Bundle):
+        given = {
+            "--engine and --precision": (variant[0].name, variant[1]) != BASELINE,
+            "--calibration": bool(calibration),
+        }
+        require_as_it_is(model, given)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         own = model if isinstance(model, Bundle) else loaded(model, progress)
         wanted = Wanted(data, calibration, limit)
@@ -121,7 +129,8 @@ def evaluate(
             standard=found.standard_name,
             # Another model's logits are no measure of whether this is the same one.
             fault=own_fault(row) if against is None else "",
-            certificate=None if reference is None else promise.judge(found.images, logits, reference),
+            # Pictures that vitlet made say whether two files agree, and nothing of accuracy.
+            certificate=None if reference is None or is_made(data) else promise.judge(found.images, logits, reference),
         )
 
 

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from vitlet import __version__
 from vitlet.bundle.manifest import Images
-from vitlet.bundle.read import Bundle
 from vitlet.certify.inspection import Sensitivities
 from vitlet.data.gather import Wanted, gather
-from vitlet.errors import InvalidValue, NoImages, Unsupported
+from vitlet.errors import NoImages, Unsupported
 from vitlet.measure.environment import default_threads, environment
 from vitlet.measure.operation_times import OperationTimes
 from vitlet.measure.settings import MeasureSettings
 from vitlet.measure.statistics import latency_summary
-from vitlet.pipeline.loading import Model, loaded, read_if_bundle
+from vitlet.pipeline.loading import Model, loaded, refuse_bundle
 from vitlet.pipeline.measuring import Measured
 from vitlet.records import Artifact, Classifier, Progress, ProgressCallback, no_progress
 from vitlet.results import Inspected
@@ -63,10 +62,7 @@ def inspect(
     simulated, used = simulated_precision(precision), threads or default_threads()
     if out is not None:
         check_free(Path(out), overwrite=overwrite)
-    model = read_if_bundle(model)
-    if isinstance(model, Bundle):
-        origin = model.manifest.reference
-        raise InvalidValue(f"{model.path} is a bundle, which cannot be looked into; inspect its origin: {origin}")
+    model = refuse_bundle(model, "cannot be looked into; inspect")
     if not data and (model.reference if isinstance(model, Classifier) else model) != "bundled":
         raise NoImages(NO_IMAGES_TO_INSPECT)
     classifier = loaded(model, progress, random_weights)

@@ -13,7 +13,9 @@ from vitlet.certify.looks import count_look
 from vitlet.certify.paired import check_confidence
 from vitlet.certify.verdict import check_limit
 from vitlet.data.imageset import ImageSet
+from vitlet.data.made import is_made
 from vitlet.data.twins import fingerprints
+from vitlet.errors import InvalidValue
 from vitlet.measure.damage import ChangedPicture, changed_pictures
 from vitlet.measure.run import evaluate
 from vitlet.measure.statistics import latency_claim, noise_floor
@@ -51,6 +53,16 @@ class Promise:
         return certify(
             logits, images.labels, original, limit=self.limit, confidence=self.confidence, earlier_looks=earlier
         )
+
+
+def refuse_verdict_on_made(data: Sequence[str | Path], max_drop: float | None) -> None:
+    """Refuse a limit that only images of the user's own could be held against.
+
+    Raises:
+        InvalidValue: the user said that there are none.
+    """
+    if max_drop is not None and is_made(data):
+        raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
 
 
 def certified(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from vitlet.data.samples import bundled_images
 from vitlet.engines import engine, engines
 from vitlet.engines.artifacts import require_operations
 from vitlet.engines.variants import BASELINE, calibrates, export_one, variants
+from vitlet.errors import InvalidValue
 from vitlet.measure.environment import default_threads, environment
 from vitlet.records import (
     Artifact,
@@ -107,6 +108,29 @@ def read_if_bundle(model: Model) -> Classifier | Bundle | str:
     if isinstance(model, str | Path):
         return read_bundle(Path(model)) if is_bundle(Path(model)) else str(model)
     return model
+
+
+def refuse_bundle(model: Model, why: str) -> str | Classifier:
+    """The model, unless it is a bundle: ``why`` goes on after "..., which" and before "its origin".
+
+    Raises:
+        InvalidValue: the message names the model that the bundle was made from.
+    """
+    found = read_if_bundle(model)
+    if isinstance(found, Bundle):
+        raise InvalidValue(f"{found.path} is a bundle, which {why} its origin: {found.manifest.reference}")
+    return found
+
+
+def require_as_it_is(bundle: Bundle, options: Mapping[str, bool]) -> None:
+    """Refuse options that say how to export a model, of a bundle, which holds its own file.
+
+    Raises:
+        InvalidValue: the message names those that were given.
+    """
+    given = [name for name, is_given in options.items() if is_given]
+    if given:
+        raise InvalidValue(f"{bundle.path} is a bundle, whose file is taken as it is; leave out {', '.join(given)}")
 
 
 def loaded(model: str | Path | Classifier, progress: ProgressCallback, random_weights: bool = False) -> Classifier:

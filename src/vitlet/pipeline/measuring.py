@@ -17,7 +17,7 @@ from vitlet.measure.environment import environment
 from vitlet.measure.run import measure
 from vitlet.measure.settings import MeasureSettings
 from vitlet.measure.verdict import Limits
-from vitlet.pipeline.loading import Model, loaded, read_if_bundle
+from vitlet.pipeline.loading import Model, loaded, read_if_bundle, require_as_it_is
 from vitlet.records import Artifact, Classifier, Device, Measurement, Parity, ProgressCallback, no_progress
 from vitlet.results import Bench
 
@@ -53,6 +53,16 @@ def bench(
     model = read_if_bundle(model)
     with tempfile.TemporaryDirectory(prefix="vitlet-") as scratch:
         if isinstance(model, Bundle):
+            require_as_it_is(
+                model,
+                {
+                    "--engines": bool(engine_names),
+                    "--precisions": bool(precision_names),
+                    "--calibration": bool(calibration),
+                    "--random-weights": random_weights,
+                    "--device": device != "cpu",
+                },
+            )
             manifest = model.manifest
             images = gather(wanted, manifest.image_spec, manifest.labels, Path(scratch), progress=progress).images
             measured = measure([model.artifact], images, settings, progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitlet.bundle.read import read_bundle
+from vitlet.bundle.shipped.runtime import usable_threads
 from vitlet.measure.environment import default_threads, environment
 from vitlet.results import Verification
 
@@ -35,5 +36,7 @@ def verify(
         most_ms=max_latency_ms,
     )
     is_whole = all(finding.outcome == "ok" for finding in report.findings if finding.check == "files")
-    certificate = read_bundle(Path(bundle)).manifest.certificate if is_whole else None
-    return Verification(report, environment(threads or default_threads()), certificate)
+    manifest = read_bundle(Path(bundle)).manifest if is_whole else None
+    certified_threads = default_threads() if manifest is None else manifest.recipe.threads
+    used = usable_threads(threads or certified_threads)
+    return Verification(report, environment(used), None if manifest is None else manifest.certificate)

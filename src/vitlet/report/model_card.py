@@ -81,7 +81,8 @@ def _lines(manifest: Manifest) -> Iterator[str]:
         yield from ("With numpy, Pillow and the model's runtime, in this folder:", "", "```python")
         yield from ("from preprocess import load", "from runtime import open_model", "")
         yield from ("logits = open_model()(load('photo.jpg'))", "```", "")
-    yield "`vitlet classify FOLDER photo.jpg` answers. `python selftest.py` tests it on your machine, and your own"
+    test = "python selftest.py" if model.engine in OPENERS else "vitlet verify FOLDER"
+    yield f"`vitlet classify FOLDER photo.jpg` answers. `{test}` tests it on your machine, and your own"
     yield "preprocessing."
     yield from ("", "## How it was measured", "")
     threads, here = manifest.environment.threads, manifest.environment

@@ -42,8 +42,10 @@ def load_function(place: str) -> Prepare:
     """
     file, colon, name = place.rpartition(":")
     path = Path(file)
-    if not colon or not name.isidentifier() or not path.is_file():
-        raise Unusable(f"--preprocess {place} is no FILE.py:FUNCTION: there is no such file")
+    if not colon or not name.isidentifier():
+        raise Unusable(f"--preprocess {place} names no function; write FILE.py:FUNCTION")
+    if not path.is_file():
+        raise Unusable(f"--preprocess {place}: there is no file {file}")
     # Its own siblings may have the names of ours.
     for ours in ("preprocess", "runtime"):
         sys.modules.pop(ours, None)

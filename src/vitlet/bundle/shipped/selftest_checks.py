@@ -25,7 +25,7 @@ from .selftest_application import (
     drift_of,
     read_tensor,
 )
-from .selftest_drift import Drift, explain, find_drift
+from .selftest_drift import Cause, Drift, explain, find_drift
 from .selftest_files import MANIFEST, Files, Refused, check_files, check_manifest, model_files
 from .selftest_golden import Golden, read_golden
 
@@ -102,8 +102,9 @@ def examine(folder: Path, tools: Tools, wanted: Wanted) -> Report:
 
     Raises:
         Refused: it is no bundle, or one that was made to do harm.
-        Unusable: the application's function or tensor cannot be had.
+        Unusable: the application's function or tensor cannot be had, or what is asked for does not go together.
     """
+    _check_wanted(wanted)
     files = check_files(folder)
     findings = [_about_files(files)]
     if files.manifest is None:
@@ -167,8 +168,19 @@ def _about_preprocessing(manifest: Mapping[str, Any], golden: Golden, tools: Too
     told = [say.about_manifest(cause, where) for cause, where in say.grouped(in_manifest.items())]
     told += say.about_drifts("preprocess.py", in_code)
     if told:
-        return Finding(name, "preprocessing drift", tuple(told), _figures(in_code))
+        by_manifest = {"in_manifest": {name: _causes(causes) for name, causes in in_manifest.items()}}
+        return Finding(name, "preprocessing drift", tuple(told), {**_figures(in_code), **by_manifest})
     return Finding(name, "ok", (say.about_equal(MANIFEST, len(golden.images), list(in_code.values())),))
+
+
+def _check_wanted(wanted: Wanted) -> None:
+    if wanted.prepare is not None and wanted.tensor is not None:
+        raise Unusable("--preprocess and --tensor are tested one at a time; leave out one of them")
+    if wanted.tensor_of and wanted.tensor is None:
+        raise Unusable("--image says which golden image --tensor is of; give --tensor, too")
+    if wanted.most_ms is not None and not (wanted.timed and wanted.run):
+        omitted = "--no-speed" if wanted.run else "--no-run"
+        raise Unusable(f"--max-latency-ms is about speed, which {omitted} leaves out; leave out one of them")
 
 
 def _prepared(golden: Golden, wanted: Wanted) -> tuple[Prepared, ...]:
@@ -208,11 +220,15 @@ def _figures(drifts: Mapping[str, Drift]) -> Mapping[str, Any]:
         name: {
             "largest_levels": drift.largest,
             "average_levels": drift.average,
-            "causes": [{"what": c.what, "found": c.found, "wanted": c.wanted} for c in drift.causes],
+            "causes": _causes(drift.causes),
         }
         for name, drift in drifts.items()
     }
     return {"images": images}
+
+
+def _causes(causes: Sequence[Cause]) -> list[dict[str, str]]:
+    return [{"what": cause.what, "found": cause.found, "wanted": cause.wanted} for cause in causes]
 
 
 def _about_model(
@@ -239,7 +255,7 @@ def _about_model(
     if drifted:
         changed = changed_answers(drifted, golden, answer)
         told = say.about_changed("the application", changed, len(drifted), manifest["labels"])
-        findings.append(Finding("effect", "ok", (told,), {"changed": len(changed), "images": len(drifted)}))
+        findings.append(Finding("effect", "ok", (told,), {"changed": len(changed), "of": len(drifted)}))
     if wanted.timed:
         findings.append(_about_speed(answer, golden, manifest, threads, wanted.most_ms))
     return findings
