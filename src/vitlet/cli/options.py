@@ -54,7 +54,11 @@ Runs = Annotated[
     int | None, typer.Option("--runs", min=1, help="Timed runs of each variant, at least (default: 64 or more).")
 ]
 Quick = Annotated[
-    bool, typer.Option("--quick", help="16 timed runs in one process each, for people in a hurry; marked as such.")
+    bool,
+    typer.Option(
+        "--quick",
+        help="16 timed runs in one process each, and a shorter report, for people in a hurry; marked as such.",
+    ),
 ]
 Batch = Annotated[int, typer.Option("--batch", min=1, help="Batch size for throughput (latency is always at batch 1).")]
 Limit = Annotated[

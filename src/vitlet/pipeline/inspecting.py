@@ -113,13 +113,13 @@ def inspection_page(done: Inspected, command: str, random_weights: bool) -> str:
 def looked_into(
     classifier: Classifier, chosen: Artifact, job: Measured, settings: MeasureSettings, progress: ProgressCallback
 ) -> Sensitivities | None:
-    """What quantizing each operation costs, for the report on a ``chosen`` variant in int8; ``None`` for others, and
-    where even a few images would take longer than ``_MOST_MS``.
+    """What quantizing each operation costs, for the report on a ``chosen`` variant in int8; ``None`` for others,
+    for people in a hurry (``settings.quick``), and where even a few images would take longer than ``_MOST_MS``.
     """
     name = {"int8-static-bf16": "int8-static"}.get(chosen.precision.name, chosen.precision.name)
     baseline = latency_summary(job.measured[0])
     is_int8 = name in ("int8-static", "int8-dynamic")
-    if not is_int8 or job.images is None or baseline is None or classifier.random_weights:
+    if settings.quick or not is_int8 or job.images is None or baseline is None or classifier.random_weights:
         return None
     from vitlet.certify.sensitivity import sensitivities
     from vitlet.certify.simulation import Simulation
