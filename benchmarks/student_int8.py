@@ -3,7 +3,7 @@
 Both are exported to the fastest runtimes, in float and int8 (a teacher that is a convolutional network knows fewer
 precisions); all files take turns at one image (``turns.py``) and answer all test images of Fashion-MNIST.
 
-    python benchmarks/student_int8.py --teacher teacher.safetensors --student bundled \
+    python benchmarks/student_int8.py --teacher benchmarks/models/fashion-mnist-teacher.safetensors --student bundled \
         --out benchmarks/results/student-int8.json
 
 A ratio below 1 says that the variant is faster than the teacher's fastest float variant.

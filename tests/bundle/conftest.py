@@ -62,9 +62,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_tested(scratch: Path, classifier: Classifier, exported: list[Artifact], chosen: int) -> Path:
     """Write the bundle of ``exported[chosen]`` as ``compress`` does, the original model being the first."""
-    from vitlet.bundle.golden import with_golden
+    from vitlet.bundle.golden import golden_pictures, with_golden
     from vitlet.data.load import load_images
     from vitlet.measure.environment import environment
+    from vitlet.measure.run import answers
 
     photos = scratch / "photos"
     photos.mkdir()
@@ -93,7 +94,9 @@ def write_tested(scratch: Path, classifier: Classifier, exported: list[Artifact]
         baseline=0,
         sentences=("It is best here.",),
     )
-    manifest, parts = with_golden(manifest, exported, images, 3, scratch)
+    golden = golden_pictures(images, 3, classifier.image_spec, scratch)
+    (mine,), (original,) = (answers(exported[place], [golden.images], 1, scratch) for place in (chosen, 0))
+    manifest, parts = with_golden(manifest, golden, mine, original if chosen else None)
     return write_bundle(scratch / "tested.bundle", manifest, exported[chosen], {**PAGES, **parts}).path
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vitlet.errors import MeasurementFailed, Unsupported
 from vitlet.measure.cores import available_cpus
-from vitlet.measure.job import Inputs, Timing
+from vitlet.measure.job import Asked, Inputs, Timing
 from vitlet.measure.processes import run_job
 from vitlet.processes.messages import Tick
 
@@ -74,7 +74,11 @@ def test_logits_of_all_images_are_written_at_batch_1(sham, job, images, tmp_path
     ticks: list[Tick] = []
     inputs = Inputs(images.pixels_path, images.spec)
     artifact = sham(largest_batch=1)
-    run_job(job(artifact, inputs=inputs, timing=None, logits_path=path), silence_limit_s=60, on_tick=ticks.append)
+    run_job(
+        job(artifact, inputs=inputs, timing=None, asked=(Asked(inputs, path),)),
+        silence_limit_s=60,
+        on_tick=ticks.append,
+    )
     logits = np.load(path)
     assert logits.dtype == np.float32
     assert logits.shape == (40, 10)
@@ -84,9 +88,9 @@ def test_logits_of_all_images_are_written_at_batch_1(sham, job, images, tmp_path
 
 def test_random_inputs_are_the_same_in_every_process(sham, job, tmp_path):
     for name in ("a", "b"):
-        run_job(job(sham(), timing=None, logits_path=tmp_path / name), silence_limit_s=60)
+        run_job(job(sham(), timing=None, asked=(Asked(Inputs(), tmp_path / name),)), silence_limit_s=60)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    run_job(job(sham(), timing=None, inputs=Inputs(seed=1), logits_path=tmp_path / "c"), silence_limit_s=60)
+    run_job(job(sham(), timing=None, asked=(Asked(Inputs(seed=1), tmp_path / "c"),)), silence_limit_s=60)
     assert np.load(tmp_path / "a").shape == np.load(tmp_path / "c").shape == (16, 10)
 
 
@@ -135,7 +139,7 @@ def test_a_death_is_told_by_its_cause(sham, job, behaviour, text):
 
 
 def test_nan_is_found_in_any_image(sham, job, tmp_path):
-    broken = job(sham(nan_after=10), timing=None, logits_path=tmp_path / "logits.npy")
+    broken = job(sham(nan_after=10), timing=None, asked=(Asked(Inputs(), tmp_path / "logits.npy"),))
     with pytest.raises(MeasurementFailed, match="1 of 10 logits are NaN"):
         run_job(broken, silence_limit_s=60)
 
@@ -154,7 +158,7 @@ def test_an_engine_that_is_not_installed_is_named(sham, job):
 
 def test_logits_that_cannot_be_written_are_a_failure(sham, job, tmp_path):
     with pytest.raises(MeasurementFailed, match="FileNotFoundError"):
-        run_job(job(sham(), logits_path=tmp_path / "missing" / "logits.npy"), silence_limit_s=60)
+        run_job(job(sham(), asked=(Asked(Inputs(), tmp_path / "missing" / "logits.npy"),)), silence_limit_s=60)
 
 
 def test_no_process_can_be_started(sham, job, monkeypatch):
@@ -213,7 +217,7 @@ def test_no_process_outlives_its_parent(sham, job, log, end, hang, is_alive, wai
     program = textwrap.dedent(f"""
         import signal
         from pathlib import Path
-        from vitlet.measure.job import Inputs, Job
+        from vitlet.measure.job import Asked, Inputs, Job
         from vitlet.measure.processes import run_job
         from vitlet.records import Artifact, Precision
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,7 +16,6 @@ another model's weights are beyond it.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +28,8 @@ from vitlet.data.imageset import ImageSet
 from vitlet.data.preprocess import crop_pixels, normalise
 from vitlet.data.read import read_image
 from vitlet.errors import ImageError, InvalidValue
-from vitlet.measure.run import evaluate
 from vitlet.measure.statistics import noise_floor
-from vitlet.records import Artifact, ImageSpec, Measurement, ProgressCallback, no_progress
+from vitlet.records import ImageSpec
 
 #: Measured images that go into a bundle unless told otherwise, and the most that may.
 FEW_IMAGES, MOST_IMAGES = 3, 16
@@ -46,7 +44,7 @@ LOGITS, ORIGINAL_LOGITS = "golden-logits.npy", "golden-original-logits.npy"
 
 
 @dataclass(frozen=True)
-class _Picture:
+class Picture:
     """An image's name and file in the bundle, and what the model is given of it: uint8 [height, width, 3]."""
 
     name: str
@@ -64,29 +62,34 @@ def check_count(count: int) -> None:
         raise InvalidValue(f"golden_images is {count}; it must be 0 (the test card alone) to {MOST_IMAGES}")
 
 
+@dataclass(frozen=True)
+class GoldenPictures:
+    """What is to go into a bundle: the ``pictures``, the test card first, and their pixels as ``images`` that a model
+    can be asked about.
+    """
+
+    pictures: tuple[Picture, ...]
+    images: ImageSet
+
+
+def golden_pictures(measured: ImageSet | None, count: int, spec: ImageSpec, scratch: Path) -> GoldenPictures:
+    """The test card, and at most ``count`` of the images that were ``measured``; their pixels go to ``scratch``."""
+    pictures = (_picture(CARD, make_card(spec), spec), *_measured_pictures(measured, count, spec))
+    path = scratch / "golden-pixels.npy"
+    np.save(path, np.stack([picture.pixels for picture in pictures]))
+    names = tuple(picture.name for picture in pictures)
+    return GoldenPictures(pictures, ImageSet(path, spec, names, (-1,) * len(names)))
+
+
 def with_golden(
-    manifest: Manifest,
-    exported: Sequence[Artifact | Measurement],
-    images: ImageSet | None,
-    count: int,
-    scratch: Path,
-    progress: ProgressCallback = no_progress,
+    manifest: Manifest, golden: GoldenPictures, logits: np.ndarray, original: np.ndarray | None
 ) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest with an account of its golden files; and these by name, with the programs that test with them.
 
-    ``exported`` are the artifacts that the manifest's measurements are of, ``images`` those that were measured, of
-    which at most ``count`` go in. Files in between are written to ``scratch``.
-
-    Raises:
-        MeasurementFailed, Unsupported: an artifact that could be run before cannot be run now.
+    ``logits`` are the chosen variant's of the golden images, float32 [images, classes], and ``original`` the
+    uncompressed model's; ``None`` where that is the chosen one, or never ran.
     """
-    spec, threads = manifest.image_spec, manifest.recipe.threads
-    pictures = [_picture(CARD, make_card(spec), spec), *_measured_pictures(images, count, spec)]
-    together = _image_set(pictures, spec, scratch)
-    logits = _answers(exported[manifest.chosen], together, threads, scratch, progress)
-    assert logits is not None
-    is_original = manifest.chosen == manifest.baseline
-    original = None if is_original else _answers(exported[manifest.baseline], together, threads, scratch, progress)
+    pictures, spec = golden.pictures, manifest.image_spec
     entries = [GoldenImage(p.name, _input_name(p.name), row) for row, p in enumerate(pictures)]
     entries.insert(1, GoldenImage(TURNED_CARD, entries[0].input, 0))
     files = {TURNED_CARD: lay_down(pictures[0].content), LOGITS: _npy(logits)}
@@ -120,11 +123,11 @@ def shipped_files() -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
-def _measured_pictures(images: ImageSet | None, count: int, spec: ImageSpec) -> list[_Picture]:
+def _measured_pictures(images: ImageSet | None, count: int, spec: ImageSpec) -> list[Picture]:
     """Some of the measured images, as files that may be shipped."""
     if images is None or count == 0:
         return []
-    found: list[_Picture] = []
+    found: list[Picture] = []
     room = _MOST_BYTES
     for content in _contents(images):
         try:
@@ -150,8 +153,8 @@ def _contents(images: ImageSet) -> list[bytes]:
     return [_png(np.asarray(one)) for one in pixels[:MOST_IMAGES]]
 
 
-def _picture(name: str, content: bytes, spec: ImageSpec) -> _Picture:
-    return _Picture(name, content, crop_pixels(read_image(content, name), spec))
+def _picture(name: str, content: bytes, spec: ImageSpec) -> Picture:
+    return Picture(name, content, crop_pixels(read_image(content, name), spec))
 
 
 def _shippable(content: bytes, spec: ImageSpec) -> tuple[bytes, str]:
@@ -177,25 +180,6 @@ def _shippable(content: bytes, spec: ImageSpec) -> tuple[bytes, str]:
         width, height = (max(1, round(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     return _png(np.asarray(image)), ".png"
-
-
-def _image_set(pictures: Sequence[_Picture], spec: ImageSpec, scratch: Path) -> ImageSet:
-    path = scratch / "golden-pixels.npy"
-    np.save(path, np.stack([picture.pixels for picture in pictures]))
-    return ImageSet(path, spec, tuple(p.name for p in pictures), (-1,) * len(pictures))
-
-
-def _answers(
-    artifact: Artifact | Measurement, images: ImageSet, threads: int, scratch: Path, progress: ProgressCallback
-) -> np.ndarray | None:
-    """Logits float32 [images, classes], through the artifact's own runtime in a fresh process; ``None`` for what was
-    never exported.
-    """
-    if not isinstance(artifact, Artifact):
-        return None
-    path = scratch / "golden-logits.npy"
-    evaluate(artifact, images, threads, progress, logits_path=path)
-    return np.load(path, allow_pickle=False).astype(np.float32)
 
 
 def _input_name(image: str) -> str:

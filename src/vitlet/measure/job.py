@@ -56,14 +56,21 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Inputs that are all answered, and the file where their logits go: ``.npy``, float32 [count, classes]."""
+
+    inputs: Inputs
+    logits_path: Path
+
+
+@dataclass(frozen=True)
 class Job:
     """One visit of one process to one artifact. ``cpus`` are the logical CPUs to pin it to.
 
     ``timing`` ``None`` times nothing; ``throughput_batch`` and ``streams`` ``None`` measure no throughput
     of batches and of sessions at once; ``explain`` asks the runtime what it really did;
-    ``logits_path`` is where the logits of all inputs go, float32 [count, classes], each run at
-    batch 1, as deployed: dynamic quantization takes its range over the whole batch, so an image's
-    logits depend on what it is batched with.
+    ``asked`` are answered, each input at batch 1, as deployed: dynamic quantization takes its range over
+    the whole batch, so an image's logits depend on what it is batched with.
     """
 
     artifact: Artifact
@@ -74,7 +81,7 @@ class Job:
     throughput_batch: int | None = None
     streams: int | None = None
     explain: bool = False
-    logits_path: Path | None = None
+    asked: tuple[Asked, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from vitlet.errors import InvalidValue, MeasurementFailed, NoImages, Unsupported
 from vitlet.measure.accuracy import agreement, expected_calibration_error, logits_error, top_k
 from vitlet.measure.cores import choose_cpus
 from vitlet.measure.environment import environment
-from vitlet.measure.job import Inputs, Job, Visit
+from vitlet.measure.job import Asked, Inputs, Job, Visit
 from vitlet.measure.processes import run_job
 from vitlet.measure.settings import MeasureSettings
 from vitlet.processes.messages import Tick
@@ -34,7 +34,7 @@ from vitlet.records import (
     no_progress,
 )
 
-__all__ = ["MeasureSettings", "evaluate", "measure"]
+__all__ = ["MeasureSettings", "answers", "evaluate", "measure"]
 
 
 def measure(
@@ -62,7 +62,11 @@ def measure(
     _check_fit(artifacts, images, baseline, reference_logits, settings)
     with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
         logits_paths = [Path(scratch) / f"{number}.npy" for number in range(len(artifacts))]
-        jobs = [_job(artifact, path, images, settings) for artifact, path in zip(artifacts, logits_paths, strict=True)]
+        inputs = _inputs(images, settings)
+        jobs = [
+            _job(artifact, [Asked(inputs, path)], settings)
+            for artifact, path in zip(artifacts, logits_paths, strict=True)
+        ]
         visits = _visit_all(jobs, settings, progress)
         extras = _extras(jobs, visits, settings, progress)
         if reference_logits is None and isinstance(visits[baseline], list):
@@ -101,10 +105,40 @@ def evaluate(
         progress(Progress("evaluate", _name(artifact), tick.done, images.count))
 
     with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
-        job = replace(_job(artifact, logits_path or Path(scratch) / "logits.npy", images, settings), timing=None)
+        asked = Asked(_inputs(images, settings), logits_path or Path(scratch) / "logits.npy")
+        job = replace(_job(artifact, [asked], settings), timing=None)
         visit = run_job(job, silence_limit_s=silence_limit_s, on_tick=on_tick)
         found = _measurement(job, [visit], images, settings, reference_logits, environment(threads))
         return replace(found, load_ms=None, first_ms=None)  # told by ``measure``, whose visits are alike
+
+
+def answers(
+    artifact: Artifact,
+    sets: Sequence[ImageSet],
+    threads: int,
+    scratch: Path,
+    progress: ProgressCallback = no_progress,
+) -> list[np.ndarray]:
+    """The logits of each of the ``sets``, float32 [images, classes], at batch 1, all from one fresh process. They lie
+    in files in ``scratch``.
+
+    Raises:
+        NoImages: a set is empty.
+        Unsupported: the artifact cannot run on this machine.
+        MeasurementFailed: the process died, hung or answered nonsense.
+    """
+    settings = MeasureSettings(threads, throughput_batch=0, streams=0, explain=False)
+    for images in sets:
+        _check_fit([artifact], images, 0, None, settings)
+    folder = Path(tempfile.mkdtemp(prefix="answers-", dir=scratch))
+    asked = [Asked(_inputs(images, settings), folder / f"{place}.npy") for place, images in enumerate(sets)]
+
+    def on_tick(tick: Tick) -> None:
+        progress(Progress("evaluate", _name(artifact), tick.done, tick.total))
+
+    job = replace(_job(artifact, asked, settings), timing=None)
+    run_job(job, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)
+    return [np.load(one.logits_path, mmap_mode="r", allow_pickle=False) for one in asked]
 
 
 def _check_fit(
@@ -134,20 +168,22 @@ def _check_fit(
         raise InvalidValue(f"reference_logits is {reference_logits.shape}; it must be {expected}")
 
 
-def _job(artifact: Artifact, logits_path: Path, images: ImageSet | None, settings: MeasureSettings) -> Job:
-    """The first visit to an artifact, which alone computes logits and throughput."""
+def _inputs(images: ImageSet | None, settings: MeasureSettings) -> Inputs:
     if images is None:
-        inputs = Inputs(random_count=settings.random_inputs, seed=settings.seed)
-    else:
-        inputs = Inputs(images.pixels_path, images.spec, encoded=images.encoded)
+        return Inputs(random_count=settings.random_inputs, seed=settings.seed)
+    return Inputs(images.pixels_path, images.spec, encoded=images.encoded)
+
+
+def _job(artifact: Artifact, asked: Sequence[Asked], settings: MeasureSettings) -> Job:
+    """The first visit to an artifact, which alone computes logits and throughput; timed are the first inputs."""
     return Job(
         artifact=artifact,
         threads=settings.threads,
         cpus=choose_cpus(settings.threads),
-        inputs=inputs,
+        inputs=asked[0].inputs,
         timing=settings.timing,
         throughput_batch=settings.throughput_batch or None,
-        logits_path=logits_path,
+        asked=tuple(asked),
     )
 
 
@@ -165,7 +201,7 @@ def _visit_all(jobs: Sequence[Job], settings: MeasureSettings, progress: Progres
             job, so_far = jobs[number], found[number]
             if isinstance(so_far, list):
                 if round_ > 0:
-                    job = replace(job, throughput_batch=None, logits_path=None)
+                    job = replace(job, throughput_batch=None, asked=())
                 where = f"{_name(job.artifact)}, visit {round_ + 1} of {settings.visit_count}"
                 on_tick = _teller(progress, where, done, total)
                 try:
@@ -200,7 +236,7 @@ def _extras(
             extras.append(None)
             continue
         extra = replace(
-            job, timing=None, throughput_batch=None, logits_path=None, streams=streams, explain=bool(settings.explain)
+            job, timing=None, throughput_batch=None, asked=(), streams=streams, explain=bool(settings.explain)
         )
         on_tick = _teller(progress, _name(job.artifact), total - len(jobs) + number, total)
         try:
@@ -283,9 +319,9 @@ def _measurement(
 
 
 def _with_answers(row: Measurement, job: Job, images: ImageSet | None, reference: np.ndarray | None) -> Measurement:
-    logits = np.load(job.logits_path, mmap_mode="r", allow_pickle=False) if job.logits_path else None
-    if logits is None:
+    if not job.asked:
         return row
+    logits = np.load(job.asked[0].logits_path, mmap_mode="r", allow_pickle=False)
     if reference is not None:
         row = replace(row, logits_error=logits_error(logits, reference), agreement=agreement(logits, reference))
     if images is None:

@@ -13,7 +13,7 @@ import numpy as np
 from vitlet.engines import Engine, Session, engine
 from vitlet.errors import MeasurementFailed, VitletError
 from vitlet.measure.inputs import read_encoded, read_inputs, timed_images
-from vitlet.measure.job import Job, Timing, Visit
+from vitlet.measure.job import Asked, Job, Timing, Visit
 from vitlet.measure.memory import peak_bytes, reset_peak
 from vitlet.measure.streams import streams_per_s
 from vitlet.measure.timing import throughput, time_end_to_end, time_runs, warm_up
@@ -48,8 +48,8 @@ def do(job: Job, channel: Channel) -> Visit:
         latency_ms, peak = _time(session, images, job.timing, channel)
         end_to_end_ms = _end_to_end(session, job, channel)
         per_s = _throughput(session, images, job.throughput_batch, channel)
-        if job.logits_path is not None:
-            _write_logits(session, job, channel)
+        for asked in job.asked:
+            _write_logits(session, job.artifact, asked, channel)
     finally:
         session.close()
     return Visit(
@@ -148,19 +148,19 @@ def _execution(runtime: Engine, job: Job, images: list[np.ndarray], channel: Cha
         return Execution((), "nothing is known", notes=(f"The runtime does not tell what it did ({one_line(error)}).",))
 
 
-def _write_logits(session: Session, job: Job, channel: Channel) -> None:
+def _write_logits(session: Session, artifact: Artifact, asked: Asked, channel: Channel) -> None:
     """Run every input at batch 1 and write the logits as they come, so that memory stays bounded."""
-    count, inputs = read_inputs(job.inputs, job.artifact.height, job.artifact.width)
-    header = {"descr": "<f4", "fortran_order": False, "shape": (count, job.artifact.classes)}
+    count, inputs = read_inputs(asked.inputs, artifact.height, artifact.width)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, artifact.classes)}
     last = perf_counter()
-    with Path(job.logits_path or os.devnull).open("wb") as file:
+    with asked.logits_path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for done, image in enumerate(inputs):
             if done == 0 or perf_counter() - last >= TICK_S:
                 channel.tick("answering", done, count)
                 last = perf_counter()
             logits = session.run(image)
-            check_logits(logits, job.artifact)
+            check_logits(logits, artifact)
             file.write(logits.astype("<f4").tobytes())
     channel.tick("answering", count, count)
 

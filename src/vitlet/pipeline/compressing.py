@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitlet.bundle.golden import FEW_IMAGES, check_count, with_golden
+from vitlet.bundle.golden import FEW_IMAGES, check_count, golden_pictures, with_golden
 from vitlet.bundle.manifest import Manifest
 from vitlet.bundle.write import check_writable, write_bundle
+from vitlet.certify.certificate import Certificate
 from vitlet.certify.inspection import Sensitivities
 from vitlet.certify.journal import Journal, open_journal, state_folder
 from vitlet.certify.search import Wish, search
@@ -22,7 +23,7 @@ from vitlet.measure.settings import MeasureSettings
 from vitlet.measure.verdict import Limits
 from vitlet.pipeline.describing import manifest_of
 from vitlet.pipeline.inspecting import looked_into
-from vitlet.pipeline.judging import Promise, certified, refuse_verdict_on_made
+from vitlet.pipeline.judging import Promise, answered, certified, refuse_verdict_on_made
 from vitlet.pipeline.loading import loaded, refuse_bundle
 from vitlet.pipeline.measuring import Measured, all_measured, compared, gathered
 from vitlet.records import Artifact, Classifier, Device, Progress, ProgressCallback, no_progress
@@ -133,17 +134,25 @@ def compress(
         chosen = job.exported[found.comparison.best]
         if not isinstance(chosen, Artifact):  # compare() only ever recommends a row that was measured
             raise Unsupported(f"no variant of {classifier.reference} could be exported and measured here")
-        comparison, threads = found.comparison, settings.threads
-        best, baseline = comparison.best, comparison.baseline
-        certificate, changed = certified(
-            job, best, baseline, promise, classifier.labels, threads, Path(scratch), progress
+        best, baseline = found.comparison.best, found.comparison.baseline
+        golden = golden_pictures(job.images, golden_images, classifier.image_spec, Path(scratch))
+        to_certify = [] if best == baseline or job.to_certify is None else [job.to_certify]
+        logits = answered(
+            job, {best, baseline}, [golden.images, *to_certify], settings.threads, Path(scratch), progress
         )
+        original = logits.get(baseline) if best != baseline else None
+        certificate: Certificate | None = None
+        changed: tuple[ChangedPicture, ...] = ()
+        if to_certify and original is not None:
+            certificate, changed = certified(
+                job, best, baseline, logits[best][1], original[1], promise, classifier.labels
+            )
         layers = looked_into(classifier, chosen, job, settings, progress)
         progress(Progress("write", str(target)))
         manifest = manifest_of(
             classifier, chosen, found, settings, limits, command, certificate, job.to_certify, job.twins
         )
-        manifest, parts = with_golden(manifest, job.exported, job.images, golden_images, Path(scratch), progress)
+        manifest, parts = with_golden(manifest, golden, logits[best][0], None if original is None else original[0])
         # Whoever keeps images out of the bundle keeps them out of the report, too.
         pages = _pages(manifest, changed if golden_images else (), layers)
         bundle = write_bundle(target, manifest, chosen, {**pages, **parts}, overwrite=overwrite)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from vitlet.data.made import is_made
 from vitlet.data.twins import fingerprints
 from vitlet.errors import InvalidValue
 from vitlet.measure.damage import ChangedPicture, changed_pictures
-from vitlet.measure.run import evaluate
+from vitlet.measure.run import answers
 from vitlet.measure.statistics import latency_claim, noise_floor
 from vitlet.pipeline.measuring import Measured
 from vitlet.records import Artifact, ProgressCallback
@@ -65,30 +65,39 @@ def refuse_verdict_on_made(data: Sequence[str | Path], max_drop: float | None) -
         raise InvalidValue("without images nothing can be said about a drop of accuracy; leave out --max-drop")
 
 
+def answered(
+    job: Measured,
+    places: Collection[int],
+    sets: Sequence[ImageSet],
+    threads: int,
+    scratch: Path,
+    progress: ProgressCallback,
+) -> dict[int, list[np.ndarray]]:
+    """The logits of each of the ``sets`` by the place of each variant, float32 [images, classes]; of those that were
+    exported.
+    """
+    found = {}
+    for place in sorted(places):
+        artifact = job.exported[place]
+        if isinstance(artifact, Artifact):
+            found[place] = answers(artifact, sets, threads, scratch, progress)
+    return found
+
+
 def certified(
     job: Measured,
     chosen: int,
     baseline: int,
+    logits: np.ndarray,
+    original: np.ndarray,
     promise: Promise,
     labels: Sequence[str],
-    threads: int,
-    scratch: Path,
-    progress: ProgressCallback,
-) -> tuple[Certificate | None, tuple[ChangedPicture, ...]]:
-    """How surely variant number ``chosen`` is as good as ``baseline``, by the images that were kept back, and some of
-    those whose answer changed; ``None`` where there are none, or nothing to compare.
+) -> tuple[Certificate, tuple[ChangedPicture, ...]]:
+    """How surely variant number ``chosen`` is as good as ``baseline``, by the logits of both for the images that were
+    kept back, and some of those whose answer changed.
     """
-    pair = [job.exported[place] for place in (chosen, baseline)]
-    if chosen == baseline or job.to_certify is None or not all(isinstance(item, Artifact) for item in pair):
-        return None, ()
-    answers = []
-    for name, artifact in zip(("chosen", "original"), pair, strict=True):
-        assert isinstance(artifact, Artifact)
-        path = scratch / f"{name}-logits.npy"
-        evaluate(artifact, job.to_certify, threads, progress, logits_path=path)
-        answers.append(np.load(path, mmap_mode="r", allow_pickle=False))
-    certificate = promise.judge(job.to_certify, answers[0], answers[1])
-    mine, original = job.measured[chosen], job.measured[baseline]
-    claim = latency_claim(mine, original, noise=noise_floor(job.measured))
-    changed = changed_pictures(job.to_certify, answers[0], answers[1], labels, _MOST_SHOWN)
+    assert job.to_certify is not None
+    certificate = promise.judge(job.to_certify, logits, original)
+    claim = latency_claim(job.measured[chosen], job.measured[baseline], noise=noise_floor(job.measured))
+    changed = changed_pictures(job.to_certify, logits, original, labels, _MOST_SHOWN)
     return replace(certificate, latency=claim), changed
