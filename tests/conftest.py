@@ -38,7 +38,7 @@ def vitlet() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run ``vitlet ARGUMENTS`` in a process of its own, as a user does; returns the finished process."""
 
     def run(
-        *arguments: str | Path, timeout: float = 1200, env: dict[str, str] | None = None, **options: object
+        *arguments: str | Path, timeout: float = 240, env: dict[str, str] | None = None, **options: object
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "vitlet", *map(str, arguments)],
