@@ -272,7 +272,8 @@ def test_a_search_that_was_cut_short_goes_on_where_it_was(vitlet, start_vitlet, 
     """Killed after the first variant was tried: no bundle, and the second run does not try that one again."""
     out, state = tmp_path / "small.vitlet", tmp_path / "small.vitlet.search"
     command = (
-        "compress", "bundled", "--data", few_images, "--out", out, "--engines", "onnxruntime", "--quick",
+        "compress", "bundled", "--data", few_images, "--out", out, "--engines", "onnxruntime",
+        "--precisions", "fp32,int8-dynamic", "--quick",
     )  # fmt: skip
     process = start_vitlet(*command)
     ends = time.monotonic() + 120
