@@ -159,7 +159,10 @@ def test_remarks():
     (about,) = remarks(same, ("a", "b", "c", "d"), (Twins("one.jpg", "two.jpg"), Twins("three.jpg", "four.jpg")))
     assert "2 images to certify with look like one that had a part in the choice (one.jpg like two.jpg)" in about
     (about,) = remarks(certify(*many(50), limit=0.005), ("a", "b", "c", "d"), ())
-    assert about == "Of further images in --data three in five are for the verdict, up to --certify-limit."
+    assert about == (
+        "Of further images in --data three in five are for the verdict (of those in --certify-data all), up to "
+        "--certify-limit."
+    )
 
 
 @pytest.mark.parametrize("change", [{"images": 0}, {"changed": 51}, {"labelled": 51}, {"lost": 51}, {"won": -1}])
