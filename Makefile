@@ -30,6 +30,8 @@ test: $(STAMP)   ## all tests, two rooms at a time
 	@# A process for each room: PyTorch's thread pools and other process-wide state do not leak between them.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(ROOMS:%=test-%)
 
+# Two rooms share the cores: OpenMP's threads wait asleep for each other, not busily on a core that the other room needs.
+test-%: export OMP_WAIT_POLICY := passive
 test-%: $(STAMP)
 	@echo "tests/$*"; $(BIN)/python -m pytest --quiet tests/$*
 

@@ -54,7 +54,7 @@ def selftest(bundle: Path, *arguments: str | Path, speed: bool = False, as_json:
     options = [*map(str, arguments), *([] if speed else ["--no-speed"]), *(["--json"] if as_json else [])]
     done = subprocess.run(
         [sys.executable, "-I", "-c", ALONE, str(bundle / "selftest.py"), *options],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
@@ -122,7 +122,7 @@ def test_without_the_runtime_it_says_which_to_install(tested: Path) -> None:
     code = ALONE.replace('"torch",', '"torch", "onnxruntime",')
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(tested / "selftest.py"), "--no-speed"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == NOT_TESTED, done.stderr
     assert "pip install onnxruntime==" in done.stdout

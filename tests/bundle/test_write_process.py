@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, forks 
 
 def run(*arguments: object, wrapper: tuple[str, ...] = ()) -> str:
     done = subprocess.run(
-        [*wrapper, *WRITER, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+        [*wrapper, *WRITER, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -79,7 +79,7 @@ def test_signals_at_random_moments_leave_no_half_bundle(written: Bundle, target:
         assert writer.stdout.read(1) == b"."
         time.sleep(moments.uniform(0, 0.05))
         writer.send_signal(number)
-        _, errors = writer.communicate(timeout=60)
+        _, errors = writer.communicate(timeout=600)
         if number is signal.SIGINT:
             assert writer.returncode == 0, errors
             assert [name for name in beside(target) if name != "model.vitlet"] == []
@@ -99,7 +99,7 @@ def test_living_writer_is_left_alone(written: Bundle, target: Path) -> None:
     outcomes = []
     for writer in (first, second):
         writer.send_signal(signal.SIGINT)
-        outcomes.append(writer.communicate(timeout=60)[0].lstrip("."))
+        outcomes.append(writer.communicate(timeout=600)[0].lstrip("."))
     # The slower one may find the target taken; what it may not find is its own folder gone.
     for outcome in outcomes:
         assert outcome.strip() == "interrupted" or outcome.startswith("OutputExists"), outcome
@@ -112,7 +112,7 @@ def test_two_writers_of_a_new_target_one_wins(written: Bundle, target: Path) -> 
         subprocess.Popen([*WRITER, "write", str(written.path), str(target)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    outcomes = sorted(writer.communicate(timeout=60)[0].partition(":")[0].strip() for writer in writers)
+    outcomes = sorted(writer.communicate(timeout=600)[0].partition(":")[0].strip() for writer in writers)
     assert outcomes == ["OutputExists", "OutputExists", "done"]
     read_bundle(target)
     assert beside(target) == ["model.vitlet"]
@@ -131,7 +131,7 @@ def in_namespace(script: str) -> str:
         )
         if probe.returncode == 0:
             done = subprocess.run(
-                ["unshare", flags, "sh", "-ec", script], capture_output=True, text=True, timeout=120, check=False
+                ["unshare", flags, "sh", "-ec", script], capture_output=True, text=True, timeout=600, check=False
             )
             assert done.returncode == 0, done.stderr
             return done.stdout.strip()

@@ -280,7 +280,7 @@ def test_a_search_that_was_cut_short_goes_on_where_it_was(vitlet, start_vitlet, 
     while _lines(state / "journal.jsonl") < 2 and time.monotonic() < ends:
         time.sleep(0.02)
     process.send_signal(how)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=600)
     with suppress(ProcessLookupError):  # what was at work for it
         os.killpg(process.pid, signal.SIGKILL)
     assert not out.exists()
@@ -343,7 +343,7 @@ def test_images_from_standard_input(done, few_images):
     with image.open("rb") as stream:
         finished = subprocess.run(
             [sys.executable, "-m", "vitlet", "classify", str(bundle), "-", "--top", "1"],
-            stdin=stream, capture_output=True, text=True, timeout=120,
+            stdin=stream, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert "Sandal" in finished.stdout
@@ -367,7 +367,7 @@ def test_an_interrupted_run_leaves_nothing_but_what_to_go_on_from(
             break
     time.sleep(0.3)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in errors
@@ -384,5 +384,5 @@ def test_a_killed_run_leaves_no_bundle(start_vitlet, few_images, tmp_path):
         if "Measuring" in line:
             break
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert not (tmp_path / "b").exists()

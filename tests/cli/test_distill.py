@@ -93,7 +93,7 @@ def test_interrupted_and_resumed(vitlet, start_vitlet, pictures, tmp_path):
         if "epoch 2 of 400 done" in line:
             running.send_signal(signal.SIGINT)
             break
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=600)
     assert running.returncode == 130
     said = " ".join(errors.split())
     assert "error: stopped in epoch" in said

@@ -161,7 +161,7 @@ def test_a_full_disk(workplace, few_images):
         [sys.executable, "-m", "vitlet", "compress", "bundled", "--data", str(few_images), "--out", workplace / "b"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )

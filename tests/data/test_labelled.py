@@ -186,6 +186,6 @@ def test_a_fresh_process_reads_from_its_own_copy(images: LabelledImages) -> None
     """What a DataLoader's worker does that was spawned."""
     code = "import pickle, sys; i = pickle.load(sys.stdin.buffer); print(i.read(1).tobytes().hex(), i.digest)"
     answer = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps(images), capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", code], input=pickle.dumps(images), capture_output=True, check=True, timeout=600
     )
     assert answer.stdout.decode().split() == [images.read(1).tobytes().hex(), images.digest]

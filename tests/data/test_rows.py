@@ -120,7 +120,7 @@ def test_a_fresh_process_reads_from_its_own_copy(rows: LabelledRows, picture: Pi
         input=pickle.dumps(rows.subset([1, 4])),
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=600,
     )
     assert answer.stdout == picture(seed=4).tobytes()
     assert Image.open(io.BytesIO(rows.table[0]["image"]["bytes"])).size == (24, 16)

@@ -206,7 +206,7 @@ def failing(tmp_path):
             process = subprocess.Popen(
                 [sys.executable, script, *arguments], stdout=out, stderr=errors, start_new_session=True
             )
-            process.wait(timeout=120)
+            process.wait(timeout=600)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         assert told.read_text(), (tmp_path / "errors").read_text()

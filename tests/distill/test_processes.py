@@ -80,7 +80,7 @@ def test_a_killed_process_ends_the_run_and_it_resumes(tmp_path, whole):
             if line.startswith("epoch 3 of 6, "):
                 os.kill(process_of_rank(launcher.pid, 1), signal.SIGKILL)
                 break
-        _, errors = launcher.communicate(timeout=120)
+        _, errors = launcher.communicate(timeout=600)
     assert launcher.returncode == 1
     assert re.search(r"the last finished epoch is in .*training\.pt: run the same with --resume", errors), errors[
         -3000:

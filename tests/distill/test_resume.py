@@ -20,7 +20,7 @@ def begin_and_stop(folder: Path, with_signal: signal.Signals) -> tuple[int, str]
             if line.startswith("epoch 3 of 6, "):
                 process.send_signal(with_signal)
                 break
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     return process.returncode, errors
 
 

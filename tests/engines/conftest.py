@@ -106,7 +106,7 @@ def fresh_process(code: str, *arguments: object) -> Finished:
         [sys.executable, "-W", "error", "-c", prelude + code, passed],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

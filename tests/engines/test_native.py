@@ -296,6 +296,6 @@ session.run(np.zeros((1, 3, 32, 32), np.float32))
 """
     path = exported(native, INT8).path
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, path], capture_output=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", code, path], capture_output=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")

@@ -318,7 +318,7 @@ def test_the_whole_way_in_a_process_of_its_own(hub: Any, folders: dict[str, tupl
     environment = {key: value for key, value in os.environ.items() if key not in unset}
     environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=240, env=environment, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=600, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["vit", "equal", "deit", "equal"]

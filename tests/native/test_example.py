@@ -135,7 +135,7 @@ def test_example_says_what_is_wrong_in_one_sentence(classify, model, images, tmp
         (model, image, "two"): "threads is 0; it must be 1 to 1024",
         (model, image, 1025): "threads is 1025; it must be 1 to 1024",
     }.items():
-        finished = subprocess.run([classify, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+        finished = subprocess.run([classify, *map(str, arguments)], capture_output=True, text=True, timeout=600)
         assert finished.returncode == 1, arguments
         assert finished.stdout == ""
         assert finished.stderr.startswith(f"classify: {sentence}"), arguments

@@ -52,7 +52,7 @@ def browse(page: Path, profile: Path) -> tuple[str, list[str]]:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env={**os.environ, "HOME": str(profile)},
     )

@@ -53,6 +53,8 @@ def compress(
     fresh processes, judges the best by images that had no part in choosing it, and writes the bundle:
     model file, manifest.json, report.html.
     """
+    from rich.console import Console
+
     from vitlet import pipeline
     from vitlet.certify.journal import state_folder
     from vitlet.certify.looks import user_folder
@@ -98,7 +100,8 @@ def compress(
             f"interrupted; what the search found is in {kept}: run the same again to go on"
         ) from None
     except OverBudget as error:
-        show_bench(error.bench, json, "compress", bundle=None, certificate=None, twins=())
+        print_measured(Console(stderr=json == "-"), error.bench)
+        write_bench(error.bench, json, "compress", bundle=None, certificate=None, twins=())
         typer.echo(f"FAIL: {error}.", err=True)
         if state_folder(out).is_dir():
             typer.echo(f"Another run with other limits goes on from {state_folder(out)}.", err=True)
@@ -147,16 +150,6 @@ def print_compressed(console: Console, done: Compressed) -> None:
         told = f"{own} of the measured images went into it, to test it with{shown} (--golden-images 0 keeps all out)."
         console.print(told, highlight=False)
     console.print(f"Look at {out / 'report.html'}, or try: vitlet classify {shlex.quote(str(out))} IMAGE", markup=False)
-
-
-def show_bench(bench: Bench, json: str | None, command: str, **more: Any) -> Console:
-    """Print what was measured, write the JSON document, with ``more`` in it, and return where it was printed."""
-    from rich.console import Console
-
-    console = Console(stderr=json == "-")
-    print_measured(console, bench)
-    write_bench(bench, json, command, **more)
-    return console
 
 
 def print_measured(console: Console, bench: Bench) -> None:

@@ -82,7 +82,7 @@ Promise = Annotated[
         max=99.99,
         metavar="POINTS",
         help="Percentage points of top-1 accuracy that may be lost; there is a verdict on it (exit code 3: more is "
-        "lost, 4: the images cannot tell). Without it there is none.",
+        "lost, 4: the images cannot tell).",
     ),
 ]
 Confidence = Annotated[

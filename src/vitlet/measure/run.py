@@ -100,14 +100,9 @@ def evaluate(
     """
     settings = MeasureSettings(threads, throughput_batch=0, streams=0, explain=False, silence_limit_s=silence_limit_s)
     _check_fit([artifact], images, 0, reference_logits, settings)
-
-    def on_tick(tick: Tick) -> None:
-        progress(Progress("evaluate", _name(artifact), tick.done, images.count))
-
     with tempfile.TemporaryDirectory(prefix="vitlet-measure-") as scratch:
         asked = Asked(_inputs(images, settings), logits_path or Path(scratch) / "logits.npy")
-        job = replace(_job(artifact, [asked], settings), timing=None)
-        visit = run_job(job, silence_limit_s=silence_limit_s, on_tick=on_tick)
+        job, visit = _ask(artifact, [asked], settings, progress)
         found = _measurement(job, [visit], images, settings, reference_logits, environment(threads))
         return replace(found, load_ms=None, first_ms=None)  # told by ``measure``, whose visits are alike
 
@@ -132,13 +127,20 @@ def answers(
         _check_fit([artifact], images, 0, None, settings)
     folder = Path(tempfile.mkdtemp(prefix="answers-", dir=scratch))
     asked = [Asked(_inputs(images, settings), folder / f"{place}.npy") for place, images in enumerate(sets)]
+    _ask(artifact, asked, settings, progress)
+    return [np.load(one.logits_path, mmap_mode="r", allow_pickle=False) for one in asked]
+
+
+def _ask(
+    artifact: Artifact, asked: Sequence[Asked], settings: MeasureSettings, progress: ProgressCallback
+) -> tuple[Job, Visit]:
+    """Have what is asked answered in one fresh process that times nothing; ``progress`` hears how many images are."""
 
     def on_tick(tick: Tick) -> None:
         progress(Progress("evaluate", _name(artifact), tick.done, tick.total))
 
     job = replace(_job(artifact, asked, settings), timing=None)
-    run_job(job, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)
-    return [np.load(one.logits_path, mmap_mode="r", allow_pickle=False) for one in asked]
+    return job, run_job(job, silence_limit_s=settings.silence_limit_s, on_tick=on_tick)
 
 
 def _check_fit(
