@@ -145,6 +145,31 @@ def logits_of(classifier: Classifier, images: np.ndarray) -> np.ndarray:
         return classifier.module(torch.from_numpy(images)).numpy()
 
 
+def state_of_caller(module: torch.nn.Module) -> dict[str, object]:
+    """What an export must leave as it was: the module, the random state, the choice of kernels."""
+    return {
+        "weights": {name: tensor.clone() for name, tensor in module.state_dict().items()},
+        "kinds of modules": [type(part) for part in module.modules()],
+        "hooks": [len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules()],
+        "gradients": [parameter.requires_grad for parameter in module.parameters()],
+        "random state": torch.get_rng_state(),
+        "kernels": torch.backends.quantized.engine,
+    }
+
+
+def difference(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    """What of ``state_of_caller`` is not the same."""
+
+    def same(one: object, other: object) -> bool:
+        if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+            return torch.equal(one, other)
+        if isinstance(one, dict) and isinstance(other, dict):
+            return list(one) == list(other) and all(same(one[name], other[name]) for name in one)
+        return one == other
+
+    return [what for what in before if not same(before[what], after[what])]
+
+
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
@@ -180,7 +205,17 @@ def distilled(classifiers: dict[str, Classifier]) -> Classifier:
 
 
 @pytest.fixture(scope="session")
-def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
+def changed_by_export() -> dict[tuple[str, Precision], list[str]]:
+    """What exporting the distilled classifier changed that is its caller's, for each variant that was ``exported``."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def exported(
+    classifiers: dict[str, Classifier],
+    changed_by_export: dict[tuple[str, Precision], list[str]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Artifact]:
     """Export a classifier (the distilled one if not said otherwise), once for each variant; skip
     where the variant cannot be had here."""
     folder = tmp_path_factory.mktemp("exported")
@@ -191,6 +226,7 @@ def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPa
         if not is_given(engine, precision, name):
             pytest.skip(f"exporting {name} with {engine.name} {precision} takes long and would show nothing new")
         if key not in done:
+            before = state_of_caller(classifiers[name].module)
             try:
                 path = folder / "-".join(map(str, key))
                 done[key] = engine.export(
@@ -198,6 +234,9 @@ def exported(classifiers: dict[str, Classifier], tmp_path_factory: pytest.TempPa
                 )
             except Unsupported as unsupported:
                 pytest.skip(unsupported.reason)
+            if name == "distilled":
+                after = state_of_caller(classifiers[name].module)
+                changed_by_export[engine.name, precision] = difference(before, after)
         return done[key]
 
     return export
@@ -222,6 +261,16 @@ def _calibration_for() -> Callable[..., Calibration]:
 @pytest.fixture(name="logits_of", scope="session")
 def _logits_of() -> Callable[..., np.ndarray]:
     return logits_of
+
+
+@pytest.fixture(name="state_of_caller", scope="session")
+def _state_of_caller() -> Callable[..., dict[str, object]]:
+    return state_of_caller
+
+
+@pytest.fixture(name="difference", scope="session")
+def _difference() -> Callable[..., list[str]]:
+    return difference
 
 
 @pytest.fixture(name="relative_error", scope="session")

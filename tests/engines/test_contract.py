@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 import zipfile
@@ -151,29 +150,13 @@ def test_silly_threads_are_refused(engine, precision, exported, threads):
         engine.open(exported(engine, precision), threads=threads)
 
 
-def test_caller_is_left_alone(engine, precision, distilled, calibration_for, tmp_path):
-    """The module, the random state, the choice of kernels and of threads are as they were."""
-    if engine.name in ("inductor", "torchao") and precision.name != "int8-static":
-        pytest.skip("takes long; inductor's int8-static goes the longest way through the same exporter")
-    module = distilled.module
-    before = copy.deepcopy(module.state_dict())
-    kinds = [type(part) for part in module.modules()]
-    hooks = [len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules()]
-    grads = [parameter.requires_grad for parameter in module.parameters()]
-    random, kernels = torch.get_rng_state(), torch.backends.quantized.engine
-    try:
-        calibration = calibration_for(distilled)
-        engine.open(engine.export(distilled, precision, tmp_path / "model", calibration=calibration), threads=2).close()
-    except Unsupported as unsupported:
-        pytest.skip(unsupported.reason)
-    assert [type(part) for part in module.modules()] == kinds
-    assert [len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules()] == hooks
-    assert [parameter.requires_grad for parameter in module.parameters()] == grads
-    after = module.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert torch.equal(torch.get_rng_state(), random)
-    assert torch.backends.quantized.engine == kernels
+def test_caller_is_left_alone(engine, precision, distilled, exported, changed_by_export, state_of_caller, difference):
+    """By the export, and by opening what it wrote with as many threads as this process does not use."""
+    artifact = exported(engine, precision)
+    assert changed_by_export[engine.name, precision] == []
+    before = state_of_caller(distilled.module)
+    engine.open(artifact, threads=2).close()
+    assert difference(before, state_of_caller(distilled.module)) == []
 
 
 def test_unknown_precision_is_refused(distilled, tmp_path):

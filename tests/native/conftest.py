@@ -31,7 +31,7 @@ def tool(name: str) -> str:
     return found or missing(name)
 
 
-def run(*command: str | Path, timeout: float = 280, env: dict[str, str] | None = None) -> str:
+def run(*command: str | Path, timeout: float = 900, env: dict[str, str] | None = None) -> str:
     """Run a command that must succeed; returns its output."""
     finished = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
