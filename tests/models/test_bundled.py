@@ -47,7 +47,7 @@ def test_answers_the_bundled_images_right():
         right += int((answers == label).sum())
         total += len(answers)
     assert total == 500
-    assert right / total >= 0.88  # 92.5 % of many images would be within 2.4 points of that on 500
+    assert right / total >= 0.9  # 93.3 % of many images would be within 2.3 points of that on 500
 
 
 def test_missing_file_is_one_clear_error(tmp_path, monkeypatch):
