@@ -21,7 +21,7 @@ def bundles(vitlet, few_images, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bundles")
     model = load("bundled")
     with torch.no_grad():
-        model.module.blocks[3].mlp_norm.weight.mul_(-2)
+        model.module.blocks[0].mlp_norm.weight.mul_(-2)
     save_checkpoint(model, folder / "damaged.safetensors")
     made = {}
     for name, model_name, engines in (

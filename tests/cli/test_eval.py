@@ -96,7 +96,7 @@ def test_a_generous_limit_is_kept(vitlet, few_images):
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory) -> Path:
-    """The scales of one norm doubled and its sign turned: still a model, but no longer the bundled one."""
+    """The scales of an early norm doubled and their sign turned: still a model, but no longer the bundled one."""
     import torch
 
     from vitlet import load
@@ -104,7 +104,7 @@ def damaged(tmp_path_factory) -> Path:
 
     model, path = load("bundled"), tmp_path_factory.mktemp("damaged") / "damaged.safetensors"
     with torch.no_grad():
-        model.module.blocks[3].mlp_norm.weight.mul_(-2)
+        model.module.blocks[0].mlp_norm.weight.mul_(-2)
     save_checkpoint(model, path)
     return path
 
