@@ -24,15 +24,16 @@ def bundles(vitlet, few_images, tmp_path_factory) -> dict[str, Path]:
         model.module.blocks[0].mlp_norm.weight.mul_(-2)
     save_checkpoint(model, folder / "damaged.safetensors")
     made = {}
-    for name, model_name, engines in (
-        ("plain", "bundled", "torch"),
-        ("fast", "bundled", "onnxruntime"),
-        ("damaged", folder / "damaged.safetensors", "onnxruntime"),
+    int8 = ("--engines", "onnxruntime", "--precisions", "int8-dynamic", "--max-size-mb", "1")  # the original has 2.7
+    for name, model_name, variants in (
+        ("plain", "bundled", ("--engines", "torch", "--precisions", "fp32")),
+        ("fast", "bundled", int8),
+        ("damaged", folder / "damaged.safetensors", int8),
     ):
         made[name] = folder / f"{name}.vitlet"
         finished = vitlet(
-            "compress", model_name, "--data", few_images, "--out", made[name], "--engines", engines,
-            "--precisions", "fp32" if engines == "torch" else "int8-dynamic", "--quick", "--exhaustive", "--no-check",
+            "compress", model_name, "--data", few_images, "--out", made[name], *variants,
+            "--quick", "--exhaustive", "--no-check",
         )  # fmt: skip
         assert finished.returncode == 0, finished.stderr
     return made

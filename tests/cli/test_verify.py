@@ -15,7 +15,7 @@ def bundle(vitlet, few_images, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("verify") / "small.vitlet"
     done = vitlet(
         "compress", "bundled", "--data", few_images, "--out", out, "--engines", "onnxruntime",
-        "--precisions", "int8-dynamic", "--quick", "--exhaustive", "--golden-images", "1",
+        "--precisions", "int8-dynamic", "--max-size-mb", "1", "--quick", "--exhaustive", "--golden-images", "1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return out
