@@ -103,9 +103,9 @@ def main() -> None:
                     "time": share,
                 }
             )
-    if options.out:
-        whole = {"environment": to_json(environment(options.threads)), "models": found}
-        put_whole(options.out, (json.dumps(whole, indent=1) + "\n").encode())
+            if options.out:  # after each model: the next one takes long
+                whole = {"environment": to_json(environment(options.threads)), "models": found}
+                put_whole(options.out, (json.dumps(whole, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":
