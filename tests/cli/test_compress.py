@@ -159,8 +159,7 @@ def test_without_images_nothing_is_said_about_accuracy(vitlet, tmp_path):
     out = tmp_path / "small.vitlet"
     finished = vitlet(
         "compress", "bundled", "--data", "none", "--min-agreement", "50", "--limit", "40", "--out", out,
-        "--engines", "onnxruntime", "--precisions", "int8-static", "--quick",
-        *SMALL,
+        "--engines", "onnxruntime", "--precisions", "int8-static", "--quick", *SMALL,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     manifest = json.loads((out / "manifest.json").read_text())

@@ -226,7 +226,7 @@ def exported(
         if not is_given(engine, precision, name):
             pytest.skip(f"exporting {name} with {engine.name} {precision} takes long and would show nothing new")
         if key not in done:
-            before = state_of_caller(classifiers[name].module)
+            before = state_of_caller(classifiers[name].module) if name == "distilled" else None
             try:
                 path = folder / "-".join(map(str, key))
                 done[key] = engine.export(
@@ -234,9 +234,10 @@ def exported(
                 )
             except Unsupported as unsupported:
                 pytest.skip(unsupported.reason)
-            if name == "distilled":
-                after = state_of_caller(classifiers[name].module)
-                changed_by_export[engine.name, precision] = difference(before, after)
+            if before is not None:
+                changed_by_export[engine.name, precision] = difference(
+                    before, state_of_caller(classifiers[name].module)
+                )
         return done[key]
 
     return export
